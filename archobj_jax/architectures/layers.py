@@ -1,0 +1,122 @@
+"""The layers that all architectures are made of. No dense layer has a bias."""
+
+import math
+
+from flax import nnx
+
+from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.architectures.parameters import (
+    EMBEDDING,
+    MLP,
+    SCALE,
+    Initializer,
+    parameter,
+)
+from archobj_jax.partitioning.rules import constrain
+from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked, jax
+
+jnp = jax.numpy
+
+NORM_EPSILON = 1e-6
+_ACTIVATIONS = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+    "linear": lambda x: x,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+
+
+def dropout(x: Array, rate: float, key: PRNGKey | None) -> Array:
+    """Dropout of [B, L, _], shared along the length as T5X has it; none without a key."""
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0], 1, x.shape[2]))
+    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def split_key(key: PRNGKey | None, count: int) -> list[PRNGKey | None]:
+    """Splits a dropout key; no key splits into no keys."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + 1e-6) in float32, cast to the compute dtype, then scaled."""
+
+    def __init__(self, features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.dtype = dtype
+        self.scale = parameter(SCALE, (features,), ("embed",), rngs=rngs)
+
+    @checked
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Normalises the last dimension."""
+        x = x.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(self.dtype)
+        return normed * self.scale[...].astype(self.dtype)
+
+
+class Dense(nnx.Module):
+    """x @ kernel, kernel [in, out], computed in `dtype`."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        axes: tuple[str, str],
+        init: Initializer,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.dtype = dtype
+        self.kernel = parameter(init, shape, axes, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        """Projects the last dimension."""
+        return x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+
+
+class MlpBlock(nnx.Module):
+    """The feed-forward block: product of activated projections, dropout, projection back."""
+
+    def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        names = ["wi"] if len(config.mlp_activations) == 1 else [
+            f"wi_{i}" for i in range(len(config.mlp_activations))
+        ]
+        self.input_names = tuple(names)
+        dtype = config.compute_dtype
+        for name in names:
+            wi = Dense((config.emb_dim, config.mlp_dim), ("embed", "mlp"), MLP, dtype=dtype, rngs=rngs)
+            setattr(self, name, wi)
+        self.wo = Dense((config.mlp_dim, config.emb_dim), ("mlp", "embed"), MLP, dtype=dtype, rngs=rngs)
+
+    @checked
+    def __call__(self, x: Float[Array, "B L D"], key: PRNGKey | None) -> Float[Array, "B L D"]:
+        """Applies the block; `key` drives dropout."""
+        activated = [
+            _ACTIVATIONS[activation](getattr(self, name)(x))
+            for name, activation in zip(self.input_names, self.config.mlp_activations, strict=True)
+        ]
+        product = math.prod(activated[1:], start=activated[0])
+        product = dropout(product, self.config.dropout_rate, key)
+        return self.wo(constrain(product, ("batch", "length", "mlp")))
+
+
+class TokenEmbedder(nnx.Module):
+    """The embedding table, and logits from it when tied, else from a projection of their own."""
+
+    def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        shape = (config.vocab_size, config.emb_dim)
+        self.embedding = parameter(EMBEDDING, shape, ("vocab", "embed"), rngs=rngs)
+
+    @checked
+    def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        """Looks the rows of `tokens` up."""
+        return jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.compute_dtype)
+
+    @checked
+    def attend(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        """Tied logits in float32: hidden . embedding / sqrt(D)."""
+        logits = hidden.astype(jnp.float32) @ self.embedding[...].T
+        return logits / math.sqrt(self.config.emb_dim)

@@ -1,0 +1,118 @@
+"""Who attends to whom, as small functions of where the query and the key stand.
+
+A mask is a function `(query: Places, key: Places) -> Bool[B L S]`, true where attention is allowed.
+Masks combine by `all_of` and `any_of`, and are evaluated inside attention: nothing outside ever
+holds a dense [L, S] array. An architecture is a stack of layers and one of the masks at the end.
+"""
+
+from collections.abc import Callable
+
+from flax import struct
+
+from archobj_jax.shapes import Array, Bool, Int, checked, jax
+
+jnp = jax.numpy
+
+
+@struct.dataclass
+class Places:
+    """Where the tokens of a batch stand.
+
+    Attributes:
+      segment: which example of a packed row a token belongs to, from 1; 0 is padding.
+      offset: place in the row, from 0 (T5 takes relative positions from it, packed or not); one
+        row when it is the same for the whole batch.
+      prefix: whether the token is of the part that a non-causal decoder reads bidirectionally.
+    """
+
+    segment: Int[Array, "B L"]
+    offset: Int[Array, "#B L"]
+    prefix: Bool[Array, "B L"]
+
+    @classmethod
+    def of(cls, segment: Int[Array, "B L"], prefix: Array | None = None) -> "Places":
+        """Places of whole rows: offsets 0..L-1; `prefix` [B, L] counts as true where positive."""
+        offset = jnp.arange(segment.shape[1], dtype=jnp.int32)[None, :]
+        in_prefix = jnp.zeros(segment.shape, bool) if prefix is None else prefix > 0
+        return cls(segment=segment, offset=offset, prefix=in_prefix)
+
+
+MaskArray = Bool[Array, "B L S"]
+Mask = Callable[[Places, Places], MaskArray]
+
+
+@checked
+def causal(query: Places, key: Places) -> Bool[Array, "_ L S"]:
+    """The key is not after the query::
+
+        1 . . .
+        1 1 . .
+        1 1 1 .
+        1 1 1 1
+    """
+    return key.offset[:, None, :] <= query.offset[:, :, None]
+
+
+@checked
+def same_segment(query: Places, key: Places) -> MaskArray:
+    """Query and key are of the same example, and neither is padding; for segments 1 1 2 0::
+
+        1 1 . .
+        1 1 . .
+        . . 1 .
+        . . . .
+    """
+    alike = query.segment[:, :, None] == key.segment[:, None, :]
+    return alike & (query.segment > 0)[:, :, None]
+
+
+@checked
+def in_prefix(query: Places, key: Places) -> MaskArray:
+    """Query and key are both of the bidirectional part; for a prefix of two tokens::
+
+        1 1 . .
+        1 1 . .
+        . . . .
+        . . . .
+    """
+    return query.prefix[:, :, None] & key.prefix[:, None, :]
+
+
+def all_of(*masks: Mask) -> Mask:
+    """Allowed where every one of `masks` allows it."""
+
+    def combined(query: Places, key: Places) -> MaskArray:
+        allowed = masks[0](query, key)
+        for mask in masks[1:]:
+            allowed = allowed & mask(query, key)
+        return allowed
+
+    return combined
+
+
+def any_of(*masks: Mask) -> Mask:
+    """Allowed where any one of `masks` allows it."""
+
+    def combined(query: Places, key: Places) -> MaskArray:
+        allowed = masks[0](query, key)
+        for mask in masks[1:]:
+            allowed = allowed | mask(query, key)
+        return allowed
+
+    return combined
+
+
+BIDIRECTIONAL: Mask = same_segment
+"""Encoders, and decoders reading the encoder's output."""
+
+CAUSAL: Mask = all_of(causal, same_segment)
+"""Causal decoders, and the decoder of an encoder-decoder."""
+
+PREFIX: Mask = all_of(any_of(causal, in_prefix), same_segment)
+"""Non-causal decoders: bidirectional over the inputs, causal after them; prefix of 2 of 4::
+
+    1 1 . .
+    1 1 . .
+    1 1 1 .
+    1 1 1 1
+"""

@@ -1,0 +1,33 @@
+"""Errors that end a command with one message, and the hint that names the nearest valid name.
+
+`archobj` prints the message of a `UserError` and exits with `USER_ERROR`; of a `MachineError`, with
+`MACHINE_ERROR`. Anything else is a defect of ours and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+USER_ERROR = 2
+"""Exit status: the command, a binding, a file or a record is not what it must be."""
+
+MACHINE_ERROR = 74
+"""Exit status (EX_IOERR): a disk, a shard or a checkpoint failed; what was saved before is intact."""
+
+PREEMPTED = 75
+"""Exit status (EX_TEMPFAIL): stopped by SIGTERM after saving; the same command goes on from there."""
+
+
+class UserError(Exception):
+    """What the user can mend: says what, where, what was expected, and the nearest valid name."""
+
+
+class MachineError(Exception):
+    """What the machine got wrong: says what is lost (nothing saved before) and how to go on."""
+
+
+def did_you_mean(name: str, choices: Iterable[str], *, count: int = 3) -> str:
+    """Returns ` Did you mean 'x'?` for the nearest of `choices`, or an empty string."""
+    near = difflib.get_close_matches(name, sorted(set(choices)), n=count, cutoff=0.6)
+    if not near:
+        return ""
+    return " Did you mean " + " or ".join(f"'{choice}'" for choice in near) + "?"

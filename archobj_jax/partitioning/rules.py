@@ -1,0 +1,92 @@
+"""Logical-axis rules: which mesh axes a logical axis of a parameter or an activation lies on."""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from archobj_jax.errors import UserError, did_you_mean
+
+MeshAxes = tuple[str, ...]
+
+STANDARD_RULES: tuple[tuple[str, MeshAxes], ...] = (
+    ("batch", ("data", "fsdp")),
+    ("length", ()),
+    ("activation_embed", ()),
+    ("embed", ("fsdp",)),
+    ("vocab", ("tensor",)),
+    ("mlp", ("tensor",)),
+    ("heads", ("tensor",)),
+    ("kv_heads", ("tensor",)),
+    ("joined_kv", ("tensor",)),
+    ("kv", ()),
+    ("relpos_buckets", ()),
+    ("layers", ()),
+)
+"""Parameters lie on fsdp by their embed dimension and on tensor by the other; activations on data
+and fsdp by rows. A mesh axis of size 1 shards nothing, so these serve every shape of mesh."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LogicalAxisRules:
+    """Ordered rules on a mesh.
+
+    A dimension that the mesh axes of its rule do not divide stays whole; `Partitioner.report` says
+    how much of the parameters that leaves unsharded.
+    """
+
+    mesh: Mesh
+    rules: Mapping[str, MeshAxes]
+
+    def spec(self, shape: Sequence[int], axes: Sequence[str]) -> PartitionSpec:
+        """The partition of an array of `shape` with logical `axes`.
+
+        Raises:
+          UserError: no rule covers a logical axis.
+        """
+        used: set[str] = set()
+        dimensions: list[MeshAxes | None] = []
+        for size, axis in zip(shape, axes, strict=True):
+            if axis not in self.rules:
+                raise UserError(
+                    f"No logical-axis rule covers the axis '{axis}'."
+                    + did_you_mean(axis, self.rules)
+                )
+            mesh_axes = tuple(a for a in self.rules[axis] if self.mesh.shape[a] > 1 and a not in used)
+            if mesh_axes and size % math.prod(self.mesh.shape[a] for a in mesh_axes) == 0:
+                used.update(mesh_axes)
+                dimensions.append(mesh_axes)
+            else:
+                dimensions.append(None)
+        return PartitionSpec(*dimensions)
+
+    def sharding(self, shape: Sequence[int], axes: Sequence[str]) -> NamedSharding:
+        """`spec` on the mesh."""
+        return NamedSharding(self.mesh, self.spec(shape, axes))
+
+
+_active: contextvars.ContextVar[LogicalAxisRules | None] = contextvars.ContextVar(
+    "logical_axis_rules", default=None
+)
+
+
+@contextlib.contextmanager
+def activated(rules: LogicalAxisRules) -> Iterator[None]:
+    """While a function is traced inside, `constrain` shards its activations by `rules`."""
+    token = _active.set(rules)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def constrain(x: jax.Array, axes: Sequence[str]) -> jax.Array:
+    """Constrains an activation with logical `axes` by the active rules; without any, `x` as it is."""
+    rules = _active.get()
+    if rules is None or rules.mesh.size == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, rules.sharding(x.shape, axes))
