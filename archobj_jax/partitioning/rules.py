@@ -42,8 +42,8 @@ class LogicalAxisRules:
     mesh: Mesh
     rules: Mapping[str, MeshAxes]
 
-    def spec(self, shape: Sequence[int], axes: Sequence[str]) -> PartitionSpec:
-        """The partition of an array of `shape` with logical `axes`.
+    def spec(self, shape: Sequence[int], axes: Sequence[str | None]) -> PartitionSpec:
+        """The partition of an array of `shape` with logical `axes`; None is not partitioned.
 
         Raises:
           UserError: no rule covers a logical axis.
@@ -51,6 +51,9 @@ class LogicalAxisRules:
         used: set[str] = set()
         dimensions: list[MeshAxes | None] = []
         for size, axis in zip(shape, axes, strict=True):
+            if axis is None:
+                dimensions.append(None)
+                continue
             if axis not in self.rules:
                 raise UserError(
                     f"No logical-axis rule covers the axis '{axis}'."
@@ -64,7 +67,7 @@ class LogicalAxisRules:
                 dimensions.append(None)
         return PartitionSpec(*dimensions)
 
-    def sharding(self, shape: Sequence[int], axes: Sequence[str]) -> NamedSharding:
+    def sharding(self, shape: Sequence[int], axes: Sequence[str | None]) -> NamedSharding:
         """`spec` on the mesh."""
         return NamedSharding(self.mesh, self.spec(shape, axes))
 
@@ -84,7 +87,7 @@ def activated(rules: LogicalAxisRules) -> Iterator[None]:
         _active.reset(token)
 
 
-def constrain(x: jax.Array, axes: Sequence[str]) -> jax.Array:
+def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """Constrains an activation with logical `axes` by the active rules; without any, `x` as it is."""
     rules = _active.get()
     if rules is None or rules.mesh.size == 1:

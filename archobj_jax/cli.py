@@ -1,0 +1,208 @@
+"""The command `archobj`: reads flags, calls the library, turns errors into a message and a status.
+
+The commands stand in commands.py. Importing this, and every `--help`, needs neither JAX nor
+TensorFlow.
+"""
+
+import argparse
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import archobj_jax
+from archobj_jax.commands import COMMANDS, Command
+from archobj_jax.errors import MACHINE_ERROR, USER_ERROR, MachineError, UserError, did_you_mean
+
+_INTERRUPTED = 130
+_GIN_NAMES = ["--gin_file", "--gin_search_paths", "--gin.NAME"]
+
+_EXIT_STATUSES = """\
+exit status:
+  0   done
+  1   a defect of archobj, with its traceback
+  2   something in the command, a gin file or the data needs mending; the message says what
+  74  a disk, a shard or a checkpoint failed; what was saved is intact, the message says what next
+  75  stopped by SIGTERM after saving; the same command goes on from there"""
+
+_GIN_FLAGS = """\
+Gin files and --gin flags are T5X's. A later file overrides an earlier one, a flag overrides the
+files; text needs no quotes (--gin.MODEL_DIR=gs://bucket/run). Files are looked up in the working
+directory, in --gin_search_paths and where archobj is installed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status; `arguments` are `sys.argv[1:]` if not given."""
+    with _reported() as status:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    return status[-1]
+
+
+def _run(arguments: Sequence[str]) -> None:
+    bindings = [argument for argument in arguments if argument.startswith("--gin.")]
+    rest = [argument for argument in arguments if not argument.startswith("--gin.")]
+    for binding in bindings:
+        if "=" not in binding:
+            raise UserError(f"{binding}: expected --gin.NAME=VALUE, with the equals sign.")
+    if not arguments:
+        rest = ["--help"]
+    named = next((argument for argument in rest if not argument.startswith("-")), None)
+    if named is not None and named not in COMMANDS:
+        hint = did_you_mean(named, COMMANDS) or f" There are: {', '.join(COMMANDS)}."
+        raise UserError(f"there is no command '{named}'.{hint}")
+    parser = _parser()
+    flags = vars(parser.parse_args(rest))
+    if flags["command"] is None:
+        raise UserError(f"name a command: {', '.join(COMMANDS)}.")
+    command = COMMANDS[flags.pop("command")]
+    if bindings and not command.gin:
+        raise UserError(f"{bindings[0]}: this command takes no gin flags; see its --help.")
+    # A user's own tasks are modules in the working directory; never before installed ones.
+    sys.path.append(os.getcwd())
+    _call(command, flags, bindings)
+
+
+def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> None:
+    """Calls the command's function with its options, and with what gin binds."""
+    arguments: dict[str, Any] = {}
+    for name, option in command.options.items():
+        if option.type is bool and flags[name]:
+            arguments |= {name: True, **option.sets}
+        elif option.type is not bool and flags[name] is not None:
+            arguments[name] = flags[name]
+    if not command.gin:
+        _load(command.function)(**arguments)
+        return
+    gin_files = ([command.gin_file] if command.gin_file else []) + flags["gin_file"]
+    if not gin_files:
+        raise UserError("give --gin_file=…, for instance " + command.examples[0][0])
+    from archobj_jax import config
+
+    if command.keeps_config:
+        arguments["operative_config"] = config.operative_config_str
+    function = _load(command.function)
+    config.parse(gin_files, bindings, flags["gin_search_paths"], functions=[function])
+    config.call(function, **arguments)
+
+
+def _load(target: str) -> Callable[..., Any]:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[list[int]]:
+    """Yields a list whose last item is the exit status; prints the errors that have a message."""
+    status = [0]
+    try:
+        yield status
+    except UserError as error:
+        print(f"archobj: error: {error}", file=sys.stderr)
+        status.append(USER_ERROR)
+    except MachineError as error:
+        print(f"archobj: error: {error}", file=sys.stderr)
+        status.append(MACHINE_ERROR)
+    except KeyboardInterrupt:
+        print("archobj: interrupted", file=sys.stderr)
+        status.append(_INTERRUPTED)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises `UserError`, with the nearest flag, where argparse prints usage and exits."""
+
+    def __init__(self, **options: Any):
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
+        )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags, unknown = self.parse_known_args(args, namespace)
+        if not unknown:
+            return flags
+        name = unknown[0].partition("=")[0]
+        known = ["--version"]
+        prog = self.prog
+        if flags.command:
+            known = _flag_names(COMMANDS[flags.command])
+            prog = f"{prog} {flags.command}"
+        if not name.startswith("-"):
+            raise UserError(
+                f"{prog} does not know what to do with '{name}': flags are --NAME=VALUE."
+            )
+        hint = did_you_mean(name, known) or f" `{prog} --help` lists them."
+        raise UserError(f"{prog} has no flag '{name}'.{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. `{self.prog} --help` says more.")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="archobj",
+        description=archobj_jax.__doc__,
+        epilog=f"`archobj COMMAND --help` says more of each.\n\n{_EXIT_STATUSES}",
+    )
+    parser.add_argument("--version", action="version", version=archobj_jax.__version__)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        _add_flags(
+            subparsers.add_parser(
+                name,
+                help=command.summary,
+                description=_filled(command.about),
+                epilog=_epilog(command),
+            ),
+            command,
+        )
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
+    for name, option in command.options.items():
+        kind: dict[str, Any] = {"action": "store_true"}
+        if option.type is not bool:
+            kind = {"type": option.type, "default": option.default, "metavar": name.upper()}
+        parser.add_argument(f"--{name}", help=option.help, **kind)
+    if not command.gin:
+        return
+    parser.add_argument(
+        "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeatable"
+    )
+    parser.add_argument(
+        "--gin.NAME=VALUE",  # for the help only: `_run` takes these out, whatever their names
+        action="store_true",
+        dest="gin",
+        help="sets a macro or module.function.parameter; repeatable",
+    )
+    parser.add_argument(
+        "--gin_search_paths",
+        type=lambda text: [folder for folder in text.split(",") if folder],
+        default=[],
+        metavar="FOLDERS",
+        help="more folders to look for gin files in, separated by commas",
+    )
+
+
+def _flag_names(command: Command) -> list[str]:
+    return [f"--{name}" for name in command.options] + (_GIN_NAMES if command.gin else [])
+
+
+def _epilog(command: Command) -> str:
+    parts = []
+    if command.macros:
+        width = max(map(len, command.macros))
+        macros = "\n".join(f"  {name:{width}}  {text}" for name, text in command.macros.items())
+        parts += [f"usual macros (--gin.NAME=VALUE):\n{macros}"]
+    if command.gin:
+        parts += [_GIN_FLAGS]
+    lines = "\n".join(f"  # {text}\n  {line}" for line, text in command.examples)
+    return "\n\n".join([*parts, f"examples:\n{lines}", _EXIT_STATUSES])
+
+
+def _filled(text: str) -> str:
+    width = min(shutil.get_terminal_size().columns, 100)
+    return "\n\n".join(textwrap.fill(paragraph, width) for paragraph in text.split("\n\n"))

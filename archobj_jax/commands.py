@@ -1,0 +1,203 @@
+"""What `archobj` can do: one entry a command, read by cli.py; nothing is imported until it runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Option:
+    """A plain flag of one command, beside the gin flags; passed to its function under its name.
+
+    Attributes:
+        help: one sentence.
+        type: turns the text into the value; bool makes a switch.
+        default: passed when the flag is not given; None passes nothing, so that gin may bind it.
+        sets: other parameters that a switch passes when on, so that gin need not bind them.
+    """
+
+    help: str
+    type: Callable[[str], object] = str
+    default: object = None
+    sets: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        function: `module:function`, imported when the command runs.
+        summary: half a line, for the list of commands.
+        about: what it does and where results go.
+        examples: (command line, what it does).
+        macros: gin macros that one usually sets, with what they mean; {} for none.
+        options: plain flags by name.
+        gin: whether it reads gin; the parameters of `function` are then gin's to bind.
+        gin_file: read before those that the user names, so that macros alone can be enough.
+        keeps_config: whether `function` is passed `operative_config`, which returns the gin text
+            that sets the same again.
+    """
+
+    function: str
+    summary: str
+    about: str
+    examples: tuple[tuple[str, str], ...]
+    macros: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+    gin: bool = True
+    gin_file: str | None = None
+    keeps_config: bool = False
+
+
+TINY = "t5x_configs/experiments/tiny/cd_flm.gin"
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(
+        function="archobj_jax.training.loop:train",
+        summary="pretrain a model, or go on where the same command stopped",
+        about=(
+            "Trains what the gin files describe: a model (architecture and size), a SeqIO task or "
+            "mixture with its objective, an optimizer and a mesh. Caches the task first; "
+            "the same command resumes from the newest checkpoint in MODEL_DIR, exactly.\n\n"
+            "Writes to MODEL_DIR: checkpoints/, metrics.jsonl, TensorBoard events, config.gin "
+            "(what the run used; it can be given as --gin_file again) and model-info.txt."
+        ),
+        examples=(
+            (
+                f"archobj train --gin_file={TINY} --gin.MODEL_DIR=runs/first",
+                "a tiny causal decoder, in minutes on a laptop",
+            ),
+            (
+                "archobj train --gin_file=t5x_configs/experiments/xxl/nd_mlm.gin --dry_run",
+                "what the largest run would be: configuration, parameters, shardings, memory",
+            ),
+            (
+                "archobj train --gin_file=t5x_configs/experiments/base/cd_flm.gin "
+                "--gin_file=my_run.gin --gin.MODEL_DIR=gs://bucket/run "
+                "--gin.MIXTURE_OR_TASK_NAME=my_task --gin.MIXTURE_OR_TASK_MODULE=my_tasks",
+                "a task of your own (my_tasks.py), settings of your own over a ready experiment",
+            ),
+        ),
+        macros={
+            "MODEL_DIR": "where the run lives: a folder or gs://bucket/path",
+            "MIXTURE_OR_TASK_NAME": "the SeqIO task or mixture to train on",
+            "MIXTURE_OR_TASK_MODULE": "the Python module that registers it",
+            "TASK_FEATURE_LENGTHS": "tokens a row, e.g. {'inputs': 512, 'targets': 114}",
+            "TRAIN_STEPS": "the step to train up to",
+            "BATCH_SIZE": "rows a step, over all devices",
+            "DROPOUT_RATE": "0.0 for pretraining",
+            "OPTIMIZER": "for instance @optimizers.adafactor()",
+        },
+        options={
+            "dry_run": Option(
+                "print the resolved configuration, parameters with their logical axes, shardings "
+                "and memory, and stop; reads no data",
+                type=bool,
+                sets={"model_dir": ""},
+            )
+        },
+        keeps_config=True,
+    ),
+    "cache": Command(
+        function="archobj_jax.data.cache:cache",
+        summary="tokenise a SeqIO task once, into files that training reads",
+        about=(
+            "Runs a task's steps up to its CacheDatasetPlaceholder over the whole corpus, in "
+            "parallel, and writes sharded ArrayRecord files with a manifest (counts, tokens, "
+            "vocabulary, checksums). What is already there is kept; an interrupted cache is "
+            "completed. `archobj train` does the same on first use.\n\n"
+            "Writes to CACHE_DIR (runs/cache unless set)."
+        ),
+        examples=(
+            (
+                "archobj cache --gin.MIXTURE_OR_TASK_NAME=c4_v220_full_lm",
+                "C4, from TFDS, for causal language modelling",
+            ),
+            (f"archobj cache --gin_file={TINY}", "what an experiment will read"),
+            (
+                "archobj cache --gin.MIXTURE_OR_TASK_NAME=my_task "
+                "--gin.MIXTURE_OR_TASK_MODULE=my_tasks --gin.CACHE_DIR=gs://bucket/cache",
+                "a task of your own, for many hosts to read",
+            ),
+        ),
+        macros={
+            "MIXTURE_OR_TASK_NAME": "the SeqIO task or mixture",
+            "MIXTURE_OR_TASK_MODULE": "the Python module that registers it",
+            "CACHE_DIR": "where caches lie: a folder or gs://bucket/path",
+        },
+        gin_file="t5x_configs/runs/cache.gin",
+    ),
+    "score": Command(
+        function="archobj_jax.evaluation.commands:score",
+        summary="print the log-likelihood of a text after another",
+        about=(
+            "Computes the log-likelihood, in nats, that a trained model gives to `targets` after "
+            "`inputs`: the quantity that ranks answer choices. Prints it to standard output."
+        ),
+        examples=(
+            (
+                f"archobj score --gin_file={TINY} --gin.CHECKPOINT_PATH=runs/demo "
+                "--inputs='The list is' --targets=' empty.'",
+                "one pair",
+            ),
+            (
+                f"archobj score --gin_file={TINY} --gin.CHECKPOINT_PATH=runs/demo/checkpoints/200 "
+                "--targets='Return a new list.'",
+                "a whole text, at an earlier step",
+            ),
+            (
+                "archobj score --gin_file=t5x_configs/experiments/base/ed_mlm.gin "
+                "--gin.CHECKPOINT_PATH=gs://bucket/run --inputs='2 + 2 =' --targets='4'",
+                "a checkpoint elsewhere",
+            ),
+        ),
+        macros={"CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint"},
+        options={
+            "inputs": Option("the text before; empty if not given", default=""),
+            "targets": Option("the text to score"),
+        },
+        gin_file="t5x_configs/runs/score.gin",
+    ),
+    "generate": Command(
+        function="archobj_jax.evaluation.commands:generate",
+        summary="let a trained model continue a text",
+        about="Prints what a trained model writes after a prompt, to standard output.",
+        examples=(
+            (
+                f"archobj generate --gin_file={TINY} --gin.CHECKPOINT_PATH=runs/demo "
+                "--prompt='Return the'",
+                "what the demonstration has learnt",
+            ),
+            (
+                f"archobj generate --gin_file={TINY} "
+                "--gin.CHECKPOINT_PATH=runs/demo/checkpoints/200 --prompt='Return the'",
+                "the same, at an earlier step",
+            ),
+            (
+                "archobj generate --gin_file=t5x_configs/experiments/base/nd_plm.gin "
+                "--gin.CHECKPOINT_PATH=gs://bucket/run --prompt='Once upon a time'",
+                "a checkpoint elsewhere",
+            ),
+        ),
+        macros={"CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint"},
+        options={"prompt": Option("the text to go on from")},
+        gin_file="t5x_configs/runs/generate.gin",
+    ),
+    "demo": Command(
+        function="archobj_jax.demo:demo",
+        summary="train a tiny model on text that Python carries, and let it write",
+        about=(
+            "Trains a tiny causal decoder on Python's own documentation, a few minutes on two "
+            "cores, then prints its held-out loss and some continuations. Needs no network and no "
+            "data.\n\n"
+            "Writes a run like any other to MODEL_DIR (runs/demo unless set)."
+        ),
+        examples=(
+            ("archobj demo", "into runs/demo"),
+            ("archobj demo --model_dir=/tmp/demo", "into a folder of your choice"),
+            ("make demo", "the same, with the set-up"),
+        ),
+        options={"model_dir": Option("where the run lives", default="runs/demo")},
+        gin=False,
+    ),
+}

@@ -1,0 +1,1 @@
+"""Corpora, the token cache, rows cut from it, and batches addressed by step."""

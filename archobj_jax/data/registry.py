@@ -1,0 +1,150 @@
+"""Finding SeqIO tasks and mixtures by name, and the parts of a task that the stack runs itself."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import seqio
+
+from archobj_jax.errors import UserError, did_you_mean
+from archobj_jax.objectives import Objective
+
+DEFAULT_MODULE = "tasks.pretraining"
+FEATURE = "targets"
+"""The feature of a task's examples, before its objective, that holds a document's tokens."""
+
+Modules = str | Sequence[str] | None
+
+
+def find(name: str, module: Modules = None) -> seqio.Task | seqio.Mixture:
+    """Returns the task or mixture `name`, after importing the modules that register tasks.
+
+    Args:
+      name: a registered name (gin: MIXTURE_OR_TASK_NAME).
+      module: dotted name of a module to import first, or several (MIXTURE_OR_TASK_MODULE);
+        `tasks.pretraining` is imported always.
+
+    Raises:
+      UserError: a module cannot be found, or no task or mixture has that name.
+    """
+    _leave_accelerators_alone()
+    for each in (DEFAULT_MODULE, *module_names(module)):
+        _import(each)
+    names = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
+    if name not in names:
+        hint = did_you_mean(name, names) or f" Registered: {', '.join(sorted(names))}."
+        raise UserError(
+            f"no task or mixture is named '{name}' (MIXTURE_OR_TASK_NAME).{hint} Tasks of your "
+            "own are registered by the module that MIXTURE_OR_TASK_MODULE names"
+        )
+    return seqio.get_mixture_or_task(name)
+
+
+def module_names(module: Modules) -> tuple[str, ...]:
+    """Returns `module` as a tuple of names."""
+    return (module,) if isinstance(module, str) else tuple(module or ())
+
+
+def tasks(provider: seqio.Task | seqio.Mixture, split: str) -> dict[seqio.Task, float]:
+    """Returns the tasks of `provider` that have `split`, each with its mixing rate (sum 1).
+
+    Raises:
+      UserError: no task has the split, or all of those that do have rate 0.
+    """
+    every = seqio.get_subtasks(provider)
+    chosen = [task for task in every if split in task.splits]
+    if not chosen:
+        known = sorted({known for task in every for known in task.splits})
+        raise UserError(
+            f"'{provider.name}' has no split '{split}'.{did_you_mean(split, known)} "
+            f"Its splits: {', '.join(known)}"
+        )
+    if isinstance(provider, seqio.Task):
+        return {provider: 1.0}
+    rates = {task: float(provider.get_rate(task)) for task in chosen}
+    rates = {task: rate for task, rate in rates.items() if rate > 0}
+    if not rates:
+        raise UserError(f"every task of mixture '{provider.name}' with split '{split}' has rate 0")
+    return {task: rate / sum(rates.values()) for task, rate in rates.items()}
+
+
+def cached_steps(task: seqio.Task) -> list[Callable[..., Any]]:
+    """Returns the steps of `task` before its cache placeholder; they run once, into the cache."""
+    return list(task.preprocessors[: _placeholder(task)])
+
+
+def objective(task: seqio.Task) -> Objective:
+    """Returns the objective that stands after the cache placeholder of `task`.
+
+    Raises:
+      UserError: there is none, or another step stands beside it.
+    """
+    steps = task.preprocessors[_placeholder(task) + 1 :]
+    if len(steps) == 1 and isinstance(steps[0], Objective):
+        return steps[0]
+    found = ", ".join(map(step_name, steps)) or "nothing"
+    raise UserError(
+        f"task '{task.name}' has {found} after its CacheDatasetPlaceholder; expected one objective "
+        "alone, such as archobj_jax.objectives.FullLm()"
+    )
+
+
+def vocabulary(task: seqio.Task) -> seqio.Vocabulary:
+    """Returns the vocabulary of the documents of `task`.
+
+    Raises:
+      UserError: the task has no feature "targets", or its features disagree.
+    """
+    features = task.output_features
+    if FEATURE not in features:
+        raise UserError(
+            f"task '{task.name}' has the output features {', '.join(features)}; expected "
+            f"'{FEATURE}', the tokens of a document"
+        )
+    chosen = features[FEATURE].vocabulary
+    for name, feature in features.items():
+        if feature.vocabulary != chosen:
+            raise UserError(
+                f"task '{task.name}': the vocabulary of feature '{name}', {feature.vocabulary}, is "
+                f"not that of '{FEATURE}', {chosen}; expected one for all features"
+            )
+    return chosen
+
+
+def step_name(step: Callable[..., Any]) -> str:
+    """Returns a name for a preprocessing step: a function's, or the class of an object."""
+    return seqio.utils.function_name(step) or type(step).__name__
+
+
+def _placeholder(task: seqio.Task) -> int:
+    for index, step in enumerate(task.preprocessors):
+        if isinstance(step, seqio.CacheDatasetPlaceholder):
+            return index
+    raise UserError(
+        f"task '{task.name}' has no seqio.CacheDatasetPlaceholder() among its preprocessors; "
+        "expected one after the tokenising steps and before the objective"
+    )
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module != missing and not module.startswith(missing + "."):
+            raise UserError(
+                f"module '{module}' (MIXTURE_OR_TASK_MODULE) needs '{missing}', which is not "
+                "installed"
+            ) from error
+        raise UserError(
+            f"no module is named '{module}' (MIXTURE_OR_TASK_MODULE); expected one on the Python "
+            "path that registers SeqIO tasks"
+        ) from error
+
+
+def _leave_accelerators_alone() -> None:
+    """Keeps TensorFlow, here only for SeqIO, from claiming the memory that JAX needs."""
+    import tensorflow as tf
+
+    if tf.config.get_visible_devices("GPU"):
+        tf.config.set_visible_devices([], "GPU")

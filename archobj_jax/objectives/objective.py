@@ -1,0 +1,181 @@
+"""What an objective is: a pure function from a window of raw tokens and a generator to examples.
+
+An objective is a frozen dataclass over numpy. The loader calls `examples` through Grain; the same
+object stands among a task's SeqIO preprocessors, after `seqio.CacheDatasetPlaceholder`, and calls
+the same function inside tf.data.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from archobj_jax import errors
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Example = dict[str, np.ndarray]
+"""'targets', and 'inputs' where the objective has them: int32 [length], without padding."""
+
+Lengths = Mapping[str, int]
+"""SeqIO's task feature lengths, in tokens: {'inputs': 512, 'targets': 114}."""
+
+
+class Vocabulary(Protocol):
+    """What an objective reads of a `seqio.Vocabulary`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, sentinels included."""
+
+    @property
+    def extra_ids(self) -> int:
+        """Number of sentinels: the last ids of the vocabulary."""
+
+    @property
+    def eos_id(self) -> int | None:
+        """The id that ends a sequence."""
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """Turns a window of the token stream into the examples of one row.
+
+    A subclass states its `name`, the paper's `symbol`, whether its stream carries an EOS after each document
+    (`document_ends`), and the `features` of its examples.
+    """
+
+    name: ClassVar[str]
+    symbol: ClassVar[str]
+    document_ends: ClassVar[bool]
+    features: ClassVar[tuple[str, ...]]
+
+    # SeqIO hands these to a preprocessor that is a dataclass by `dataclasses.replace`. They belong
+    # to one call, not to the objective: equality, hash and repr leave them out.
+    sequence_length: Lengths | None = field(default=None, kw_only=True, compare=False, repr=False)
+    output_features: Mapping[str, Any] | None = field(
+        default=None, kw_only=True, compare=False, repr=False
+    )
+
+    @abstractmethod
+    def window(self, lengths: Lengths) -> int:
+        """Returns how many raw tokens of the stream one row consumes.
+
+        Raises:
+          UserError: this objective cannot fill rows of these lengths.
+        """
+
+    def check(self, lengths: Lengths, vocabulary: Vocabulary) -> None:
+        """Raises UserError if lengths and vocabulary do not suit the objective.
+
+        To be called once before any data flows, so that the error is met where it can be told
+        well and not inside a worker.
+        """
+        self.window(lengths)
+        eos_id(self.name, vocabulary)
+
+    def examples(
+        self,
+        tokens: np.ndarray,
+        rng: np.random.Generator,
+        lengths: Lengths,
+        vocabulary: Vocabulary,
+    ) -> list[Example]:
+        """Returns the examples of one row; they may be views of `tokens`.
+
+        Args:
+          tokens: raw token ids, any integer dtype [window(lengths)].
+          rng: the only source of randomness; `rng_for(seed, row index)` for data.
+          lengths: feature lengths of the row.
+          vocabulary: whose ids the tokens are.
+
+        Raises:
+          UserError: the lengths or the vocabulary do not suit the objective.
+          ValueError: `tokens` is not one window long.
+        """
+        window = self.window(lengths)
+        if tokens.shape != (window,):
+            raise ValueError(
+                f"{self.name}: expected a window of shape {(window,)}, got {tokens.shape}"
+            )
+        return self._examples(np.asarray(tokens, np.int32), rng, lengths, vocabulary)
+
+    @abstractmethod
+    def _examples(
+        self,
+        tokens: np.ndarray,
+        rng: np.random.Generator,
+        lengths: Lengths,
+        vocabulary: Vocabulary,
+    ) -> list[Example]:
+        """`examples` for int32 tokens that are known to be one window."""
+
+    def __call__(
+        self,
+        dataset: tf.data.Dataset,
+        sequence_length: Lengths | None = None,
+        output_features: Mapping[str, Any] | None = None,
+    ) -> tf.data.Dataset:
+        """Runs as a SeqIO preprocessor; see `seqio_step.apply`."""
+        from archobj_jax.objectives import seqio_step
+
+        return seqio_step.apply(
+            self,
+            dataset,
+            self.sequence_length if sequence_length is None else sequence_length,
+            self.output_features if output_features is None else output_features,
+        )
+
+
+def rng_for(seed: int, index: int) -> np.random.Generator:
+    """Returns the generator of row `index` under `seed`, whoever asks and in whatever order.
+
+    Philox is counter-based: each key is a stream of its own (Salmon et al. 2011, "Parallel random
+    numbers: as easy as 1, 2, 3"), here with `seed` as the high and `index` as the low 64 bits.
+    """
+    low = 2**64
+    return np.random.Generator(np.random.Philox(key=(seed % low) << 64 | index % low))
+
+
+def eos_id(owner: str, vocabulary: Vocabulary) -> int:
+    """Returns the vocabulary's EOS; raises UserError if it has none."""
+    if vocabulary.eos_id is None:
+        raise errors.UserError(f"{owner} ends sequences with EOS, but {vocabulary} has no EOS id.")
+    return vocabulary.eos_id
+
+
+def check_lengths(
+    owner: str,
+    lengths: Lengths,
+    *,
+    required: Collection[str],
+    optional: Collection[str] = (),
+) -> None:
+    """Raises UserError unless `lengths` gives whole positive lengths for the right features."""
+    known = [*required, *optional]
+    for feature, length in lengths.items():
+        if feature not in known:
+            raise errors.UserError(
+                f"TASK_FEATURE_LENGTHS: {owner} has no feature '{feature}'; it takes "
+                f"{_listed(known)}.{errors.did_you_mean(feature, known)}"
+            )
+        if not isinstance(length, (int, np.integer)) or length < 1:
+            raise errors.UserError(
+                f"TASK_FEATURE_LENGTHS: the length of '{feature}' is {length!r}; {owner} expects "
+                "a whole number of tokens, at least 1."
+            )
+    for feature in required:
+        if feature not in lengths:
+            raise errors.UserError(
+                f"TASK_FEATURE_LENGTHS: {owner} needs a length for '{feature}'; "
+                f"got {dict(lengths)}."
+            )
+
+
+def _listed(names: Collection[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)

@@ -1,0 +1,90 @@
+"""The placement axis: a mesh of devices, and the rules that lay arrays on it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from archobj_jax.errors import UserError
+from archobj_jax.partitioning.rules import STANDARD_RULES, LogicalAxisRules, MeshAxes
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Partitioner:
+    """Shape of the mesh, and logical-axis rules.
+
+    Attributes:
+      data: devices that hold copies of the model, each with rows of its own; -1 takes all that the
+        other axes leave.
+      fsdp: devices over which rows and the embed dimension of parameters are both sharded.
+      tensor: devices over which heads, feed-forward and vocabulary are sharded (T5X's
+        `num_partitions`).
+      rules: (logical axis, mesh axes) pairs that replace those of the same axis in
+        `rules.STANDARD_RULES`.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    rules: Sequence[tuple[str, MeshAxes]] = ()
+
+    def mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """The mesh over `devices` (default: all).
+
+        Raises:
+          UserError: the axes do not multiply to the number of devices.
+        """
+        devices = jax.devices() if devices is None else devices
+        fixed = self.fsdp * self.tensor
+        data = len(devices) // fixed if self.data == -1 else self.data
+        shape = (data, self.fsdp, self.tensor)
+        if min(shape) < 1 or math.prod(shape) != len(devices):
+            raise UserError(
+                f"Partitioner: a mesh of data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} "
+                f"does not fill the {len(devices)} devices there are; their product must be that "
+                "number (data=-1 takes what the others leave)."
+            )
+        automatic = (AxisType.Auto,) * len(MESH_AXES)
+        return jax.make_mesh(shape, MESH_AXES, axis_types=automatic, devices=devices)
+
+    def logical_axis_rules(self, mesh: Mesh) -> LogicalAxisRules:
+        """The rules on `mesh`.
+
+        Raises:
+          UserError: a rule names a mesh axis that does not exist.
+        """
+        rules = dict(STANDARD_RULES) | {axis: tuple(mesh_axes) for axis, mesh_axes in self.rules}
+        for axis, mesh_axes in rules.items():
+            if unknown := set(mesh_axes) - set(MESH_AXES):
+                raise UserError(
+                    f"Partitioner.rules: '{axis}' is laid on {sorted(unknown)}; mesh axes are "
+                    f"{', '.join(MESH_AXES)}."
+                )
+        return LogicalAxisRules(mesh=mesh, rules=rules)
+
+
+def row_sharding(rules: LogicalAxisRules, batch_size: int) -> NamedSharding:
+    """How the arrays [B, L] of a batch of `batch_size` rows lie.
+
+    Raises:
+      UserError: the rows do not divide over the devices that hold different ones.
+    """
+    shards = math.prod(rules.mesh.shape[axis] for axis in rules.rules["batch"])
+    if batch_size % shards:
+        raise UserError(
+            f"BATCH_SIZE = {batch_size} does not divide over the {shards} devices of the mesh axes "
+            f"{rules.rules['batch']}; use a multiple of {shards}, or a smaller mesh."
+        )
+    return rules.sharding((batch_size, 1), ("batch", "length"))
+
+
+def local_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
+    """Which rows of a global batch the devices of this process hold, ascending."""
+    indices = sharding.addressable_devices_indices_map((batch_size, 1)).values()
+    rows = [np.arange(batch_size)[index[0]] for index in indices]
+    return np.unique(np.concatenate(rows))

@@ -1,0 +1,85 @@
+"""Floating-point operations of a model, counted from its parameters, and what a device can do.
+
+A multiplication and an addition are two operations. Counted are all matrix products: projections,
+feed-forward, logits, attention (every query with every key of the row, masked or not) and
+cross-attention; not norms, activations, softmax and embedding look-ups.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+
+import jax
+
+from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.architectures.parameters import ParameterInfo
+
+jnp = jax.numpy
+
+PEAK_FLOPS: Mapping[str, float] = {
+    "TPU v4": 275e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v5 lite": 197e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+"""Dense bfloat16 operations a second of one device, by `jax.Device.device_kind`, as the vendors'
+data sheets give them."""
+
+
+def forward_flops(
+    config: NetworkConfig,
+    infos: Iterable[ParameterInfo],
+    *,
+    rows: int,
+    target_length: int,
+    source_length: int = 0,
+) -> float:
+    """Operations of one forward pass over `rows` rows (source_length: the encoder's)."""
+    tokens = {"decoder": target_length, "encoder": source_length}
+    per_row = 0.0
+    for info in infos:
+        if info.path[-1] != "kernel":
+            continue
+        length = tokens[info.path[0]] if info.path[0] in tokens else target_length
+        if "encoder_decoder_attention" in info.path and info.path[-2] in ("key", "value"):
+            length = source_length
+        per_row += 2.0 * info.size * length
+    if config.logits_via_embedding:
+        per_row += 2.0 * config.vocab_size * config.emb_dim * target_length
+    pairs = config.num_decoder_layers * target_length * (target_length + source_length)
+    if source_length:
+        pairs += config.num_encoder_layers * source_length**2
+    per_row += 4.0 * pairs * config.num_heads * config.head_dim
+    return rows * per_row
+
+
+def train_flops(forward: float) -> float:
+    """Operations of a training step: the backward pass takes two of the forward pass.
+
+    Recomputation (remat) is not counted: it is not the model's.
+    """
+    return 3.0 * forward
+
+
+def device_peak(device: jax.Device) -> tuple[float, str]:
+    """Operations a second that one device can do at most, and where the figure is from.
+
+    For a device that `PEAK_FLOPS` does not know, the CPU above all, a 2048 x 2048 float32 matrix
+    product is timed; all CPU devices of a process share its cores, so they share its peak.
+    """
+    if device.device_kind in PEAK_FLOPS:
+        return PEAK_FLOPS[device.device_kind], f"{device.device_kind}, bfloat16"
+    size = 2048
+    x = jax.device_put(jnp.ones((size, size), jnp.float32), device)
+    product = jax.jit(jnp.matmul).lower(x, x).compile()
+    product(x, x).block_until_ready()
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        product(x, x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    sharing = len(jax.local_devices()) if device.platform == "cpu" else 1
+    return 2.0 * size**3 / min(seconds) / sharing, "measured float32 matrix product"

@@ -1,0 +1,59 @@
+"""model-info.txt: every parameter with its shape, logical axes and sharding, and what it all takes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from archobj_jax.training.state import Blueprint, per_device_bytes
+
+
+def model_info(blueprint: Blueprint, abstract_state: Any, batch: Mapping[str, Any]) -> str:
+    """The table of parameters, the mesh, and bytes on each device."""
+    rows = [("parameter", "shape", "logical axes", "partition", "initializer")]
+    for info in blueprint.infos:
+        spec = blueprint.rules.spec(info.shape, info.logical_axes)
+        parts = ["+".join(p) if isinstance(p, tuple) else p or "-" for p in spec]
+        rows.append(
+            (
+                info.name,
+                " x ".join(map(str, info.shape)),
+                ", ".join(info.logical_axes),
+                ", ".join(parts),
+                info.initializer,
+            )
+        )
+    mesh = blueprint.rules.mesh.shape
+    axes = ", ".join(f"{axis}={size}" for axis, size in mesh.items())
+    memory = {
+        "parameters": per_device_bytes(abstract_state.params),
+        "optimizer state": per_device_bytes(abstract_state.opt_state),
+        "a batch": per_device_bytes(batch),
+    }
+    lines = [
+        _table(rows),
+        "",
+        f"architecture     {type(blueprint.architecture).__name__}"
+        f" ({blueprint.architecture.symbol})",
+        f"parameters       {blueprint.parameter_count:,}",
+        f"not sharded      {blueprint.unsharded_share():.2%} of the parameters",
+        f"mesh             {axes} ({math.prod(mesh.values())} devices)",
+        "on each device   "
+        + ", ".join(f"{name} {_readable(size)}" for name, size in memory.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _readable(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,72 @@
+"""Batches onto the mesh: which rows a process makes, and its rows as global arrays."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from archobj_jax.errors import UserError
+from archobj_jax.objectives import Layout, Lengths
+from archobj_jax.partitioning.partitioner import local_rows, row_sharding
+from archobj_jax.partitioning.rules import LogicalAxisRules
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """How batches of one size lie on the mesh.
+
+    Attributes:
+      batch_size: rows of the global batch.
+      sharding: of every array [B, L].
+      rows: which rows of the global batch this process makes.
+    """
+
+    batch_size: int
+    sharding: NamedSharding
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, rules: LogicalAxisRules, batch_size: int) -> "Placement":
+        """Rows laid out by the rules.
+
+        Raises:
+          UserError: the batch does not divide over the mesh.
+        """
+        sharding = row_sharding(rules, batch_size)
+        return cls(batch_size, sharding, local_rows(sharding, batch_size))
+
+    def check_microbatches(self, count: int) -> None:
+        """Checks that the batch falls into `count` parts that divide over the mesh too.
+
+        Raises:
+          UserError: it does not.
+        """
+        if count < 1 or self.batch_size % count:
+            raise UserError(
+                f"Trainer.num_microbatches = {count} does not divide BATCH_SIZE = {self.batch_size}."
+            )
+        part, own = self.batch_size // count, self.sharding.shard_shape((self.batch_size, 1))[0]
+        shards = self.batch_size // own
+        if part % shards:
+            raise UserError(
+                f"Trainer.num_microbatches = {count} leaves {part} rows to a microbatch, which do "
+                f"not divide over the {shards} devices that hold rows; use fewer microbatches."
+            )
+
+    def put(self, rows: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process's rows [rows, L] as parts of global arrays [B, L]."""
+        return {
+            name: jax.make_array_from_process_local_data(
+                self.sharding, value, (self.batch_size, *value.shape[1:])
+            )
+            for name, value in rows.items()
+        }
+
+    def abstract(self, layout: Layout, lengths: Lengths) -> dict[str, jax.ShapeDtypeStruct]:
+        """The global arrays of a batch, without values."""
+        return {
+            name: jax.ShapeDtypeStruct((self.batch_size, *shape), dtype, sharding=self.sharding)
+            for name, (shape, dtype) in layout.spec(lengths).items()
+        }

@@ -1,0 +1,174 @@
+"""The train state, and its blueprint: everything about it but the values."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx, struct
+
+from archobj_jax.architectures.architecture import Architecture
+from archobj_jax.architectures.language_model import LanguageModel
+from archobj_jax.architectures.parameters import ParameterInfo, parameter_infos
+from archobj_jax.partitioning.rules import LogicalAxisRules, activated
+from archobj_jax.shapes import Array
+
+jnp = jax.numpy
+PyTree = Any
+
+
+@struct.dataclass
+class TrainState:
+    """What a checkpoint holds: steps made, parameters (a nested dict), optimizer state."""
+
+    step: Array
+    params: PyTree
+    opt_state: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Blueprint:
+    """A model's train state without values: names, shapes, logical axes, shardings.
+
+    Attributes:
+      architecture: what the model is.
+      rules: where its arrays lie.
+      infos: its parameters, sorted by path.
+      graphdef: with parameters, makes the model again (`bind`).
+    """
+
+    architecture: Architecture
+    rules: LogicalAxisRules
+    infos: tuple[ParameterInfo, ...]
+    graphdef: nnx.GraphDef
+
+    @classmethod
+    def of(cls, architecture: Architecture, rules: LogicalAxisRules) -> "Blueprint":
+        """The blueprint of `architecture` on a mesh; allocates nothing."""
+        model = architecture.abstract()
+        return cls(architecture, rules, tuple(parameter_infos(model)), nnx.graphdef(model))
+
+    def bind(self, params: PyTree) -> LanguageModel:
+        """The model with `params`."""
+        return nnx.merge(self.graphdef, params)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters."""
+        return sum(info.size for info in self.infos)
+
+    def stacked(self) -> PyTree:
+        """A tree like the parameters: whether the first axis counts scanned layers."""
+        return self._tree(lambda info: info.is_stacked)
+
+    def abstract_params(self) -> PyTree:
+        """Shapes and shardings of the parameters."""
+        return self._tree(
+            lambda info: jax.ShapeDtypeStruct(
+                info.shape,
+                info.dtype,
+                sharding=self.rules.sharding(info.shape, info.logical_axes),
+            )
+        )
+
+    def abstract_state(self, transform: optax.GradientTransformation) -> TrainState:
+        """Shapes and shardings of the train state with the optimizer `transform`."""
+        params = self.abstract_params()
+        opt_state = jax.tree_util.tree_map_with_path(
+            self._place_like_parameter, jax.eval_shape(transform.init, params)
+        )
+        step = jax.ShapeDtypeStruct((), jnp.int32, sharding=self.rules.sharding((), ()))
+        return TrainState(step=step, params=params, opt_state=opt_state)
+
+    def init(self, transform: optax.GradientTransformation, seed: int) -> TrainState:
+        """A fresh train state, each array made in its sharding; values do not depend on the mesh."""
+
+        def make() -> TrainState:
+            rngs = nnx.Rngs(params=jax.random.key(seed))
+            params = nnx.to_pure_dict(nnx.state(self.architecture.build(rngs), nnx.Param))
+            return TrainState(jnp.zeros((), jnp.int32), params, transform.init(params))
+
+        shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state(transform))
+        with activated(self.rules):
+            return jax.jit(make, out_shardings=shardings)()
+
+    def unsharded_share(self) -> float:
+        """Share of the parameters that every device holds whole."""
+        whole = sum(i.size for i in self.infos if self._sharding(i).is_fully_replicated)
+        return whole / self.parameter_count
+
+    def _sharding(self, info: ParameterInfo) -> jax.sharding.NamedSharding:
+        return self.rules.sharding(info.shape, info.logical_axes)
+
+    def _tree(self, value: Any) -> PyTree:
+        tree: dict = {}
+        for info in self.infos:
+            branch = tree
+            for name in info.path[:-1]:
+                branch = branch.setdefault(name, {})
+            branch[info.path[-1]] = value(info)
+        return tree
+
+    def _place_like_parameter(self, path: Sequence[Any], leaf: jax.ShapeDtypeStruct):
+        """An optimizer slot lies as its parameter does, less the dimension it has reduced."""
+        names = tuple(_key_name(key) for key in path)
+        axes: tuple[str, ...] | None = None
+        for info in self.infos:
+            if names[-len(info.path) :] == info.path:
+                axes = _slot_axes(leaf.shape, info)
+        if axes is None:
+            sharding = jax.sharding.NamedSharding(self.rules.mesh, jax.sharding.PartitionSpec())
+        else:
+            sharding = self.rules.sharding(leaf.shape, axes)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _slot_axes(shape: tuple[int, ...], info: ParameterInfo) -> tuple[str, ...] | None:
+    if shape == info.shape:
+        return info.logical_axes
+    for dropped in reversed(range(len(info.shape))):
+        if shape == tuple(np.delete(info.shape, dropped)):
+            return tuple(np.delete(info.logical_axes, dropped))
+    return None
+
+
+def _key_name(key: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def flatten(tree: PyTree) -> Iterator[tuple[str, Any]]:
+    """Leaves of a tree with their path as `a/b/c`."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield "/".join(_key_name(key) for key in path), leaf
+
+
+def per_device_bytes(tree: PyTree) -> int:
+    """Bytes that one device holds of a tree of sharded (abstract) arrays."""
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+@jax.jit
+def _checksums(leaves: Sequence[Array]) -> Sequence[Array]:
+    def checksum(x: Array) -> Array:
+        bits = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
+        # An odd multiplier for each place makes swapped elements show; sums modulo 2^32 do not
+        # depend on their order, so neither on the mesh.
+        place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2654435761) + jnp.uint32(1)
+        return jnp.sum(bits * (place | 1), dtype=jnp.uint32)
+
+    return [checksum(leaf) for leaf in leaves]
+
+
+def checksums(tree: PyTree) -> Mapping[str, int]:
+    """A 32-bit checksum of each array (of a 32-bit dtype) of a tree, the same on every mesh."""
+    named = dict(flatten(tree))
+    sums = jax.device_get(_checksums(list(named.values())))
+    return {name: int(value) for name, value in zip(named, sums, strict=True)}

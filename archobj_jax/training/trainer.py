@@ -1,0 +1,173 @@
+"""The train step and the evaluation step: one of each, for every architecture and objective."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from flax import struct
+
+from archobj_jax.errors import UserError
+from archobj_jax.partitioning.rules import activated, constrain
+from archobj_jax.shapes import Array
+from archobj_jax.training.losses import Loss
+from archobj_jax.training.optimizers import Optimizer
+from archobj_jax.training.state import Blueprint, TrainState
+
+jnp = jax.numpy
+PyTree = Any
+Batch = Mapping[str, Array]
+
+NONFINITE_POLICIES = ("stop", "skip")
+
+
+@struct.dataclass
+class Sums:
+    """Sums over the loss weights of a batch, float32 scalars."""
+
+    loss: Array
+    z_loss: Array
+    correct: Array
+    weights: Array
+    tokens: Array
+
+    def means(self) -> dict[str, Array]:
+        """Loss (z-loss included), z-loss and accuracy for each weighted target token."""
+        weights = jnp.maximum(self.weights, 1.0)
+        return {
+            "loss": self.loss / weights,
+            "z_loss": self.z_loss / weights,
+            "accuracy": self.correct / weights,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """How a step is made (T5X's Trainer).
+
+    Attributes:
+      optimizer: makes the optax transformation.
+      learning_rate_fn: of the 0-based step.
+      loss: what is minimised.
+      num_microbatches: parts of a batch that are run one after another, gradients summed in
+        float32; memory falls, numbers do not change but for rounding.
+      on_nonfinite: a step whose loss or gradient is not finite changes nothing but the step count,
+        and training goes on ("skip") or ends with an error that names the step ("stop").
+    """
+
+    optimizer: Optimizer
+    learning_rate_fn: optax.Schedule
+    loss: Loss = Loss()
+    num_microbatches: int = 1
+    on_nonfinite: str = "stop"
+
+    def __post_init__(self):
+        if self.on_nonfinite not in NONFINITE_POLICIES:
+            raise UserError(
+                f"Trainer.on_nonfinite = {self.on_nonfinite!r}: must be one of "
+                f"{', '.join(NONFINITE_POLICIES)}."
+            )
+
+    def transform(self, blueprint: Blueprint) -> optax.GradientTransformation:
+        """The optimizer for the model's parameters."""
+        return self.optimizer.build(self.learning_rate_fn, blueprint.stacked())
+
+    def train_step(self, blueprint: Blueprint, seed: int) -> Callable:
+        """The step `(state, batch) -> (state, metrics)`, to be jitted with its state donated.
+
+        All randomness of step n comes from (seed, n, microbatch). Metrics are float32 scalars:
+        loss, z_loss, accuracy, learning_rate, gradient_norm, update_norm, parameter_norm,
+        target_tokens, tokens, finite.
+        """
+        transform = self.transform(blueprint)
+
+        def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+            with activated(blueprint.rules):
+                key = jax.random.fold_in(jax.random.key(seed), state.step)
+                sums, gradients = self._sums_and_gradients(blueprint, state.params, batch, key)
+                updates, opt_state = transform.update(gradients, state.opt_state, state.params)
+                params = optax.apply_updates(state.params, updates)
+                norms = {
+                    "gradient_norm": optax.global_norm(gradients),
+                    "update_norm": optax.global_norm(updates),
+                    "parameter_norm": optax.global_norm(state.params),
+                }
+                finite = jnp.isfinite(sums.loss) & jnp.isfinite(norms["gradient_norm"])
+                kept = jax.tree.map(
+                    lambda new, old: jnp.where(finite, new, old),
+                    (params, opt_state),
+                    (state.params, state.opt_state),
+                )
+                metrics = {
+                    **sums.means(),
+                    **norms,
+                    "learning_rate": jnp.asarray(self.learning_rate_fn(state.step), jnp.float32),
+                    "target_tokens": sums.weights,
+                    "tokens": sums.tokens,
+                    "finite": finite.astype(jnp.float32),
+                }
+                return TrainState(state.step + 1, *kept), metrics
+
+        return step
+
+    def eval_step(self, blueprint: Blueprint) -> Callable:
+        """The step `(params, batch) -> Sums`, without dropout, to be jitted."""
+
+        def step(params: PyTree, batch: Batch) -> Sums:
+            with activated(blueprint.rules):
+                return self._sums(blueprint, params, batch, None)
+
+        return step
+
+    def _sums(
+        self, blueprint: Blueprint, params: PyTree, batch: Batch, key: Array | None
+    ) -> Sums:
+        model = blueprint.bind(params)
+        logits = model(batch, key=key)
+        losses = self.loss.token_losses(logits, batch["decoder_target_tokens"])
+        weights = batch["decoder_loss_weights"]
+        segments = [batch[name] for name in batch if name.endswith("_segment_ids")]
+        return Sums(
+            loss=jnp.sum(losses.total * weights),
+            z_loss=jnp.sum(losses.z_loss * weights),
+            correct=jnp.sum(losses.correct * weights),
+            weights=jnp.sum(weights),
+            tokens=sum(jnp.sum(s > 0, dtype=jnp.float32) for s in segments),
+        )
+
+    def _sums_and_gradients(
+        self, blueprint: Blueprint, params: PyTree, batch: Batch, key: Array
+    ) -> tuple[Sums, PyTree]:
+        dropout = blueprint.architecture.network.dropout_rate > 0.0
+
+        def loss_sum(params, batch, key):
+            sums = self._sums(blueprint, params, batch, key if dropout else None)
+            return sums.loss, sums
+
+        gradient = jax.grad(loss_sum, has_aux=True)
+        count = self.num_microbatches
+        if count == 1:
+            gradients, sums = gradient(params, batch, jax.random.fold_in(key, 0))
+        else:
+            parts = jax.tree.map(lambda x: _split_rows(x, count), batch)
+            first = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], parts), key)
+            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
+
+            def accumulate(total, part):
+                index, rows = part
+                new = gradient(params, rows, jax.random.fold_in(key, index))
+                return jax.tree.map(jnp.add, total, new), None
+
+            indices = jnp.arange(count, dtype=jnp.uint32)
+            (gradients, sums), _ = jax.lax.scan(accumulate, zeros, (indices, parts))
+        if self.loss.normalization == "tokens":
+            scale = 1.0 / jnp.maximum(sums.weights, 1.0)
+            gradients = jax.tree.map(lambda g: g * scale, gradients)
+        return sums, gradients
+
+
+def _split_rows(x: Array, count: int) -> Array:
+    """[B, L] to [count, B / count, L]; strided, so that every device keeps the rows it has."""
+    parts = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+    return constrain(parts, (None, "batch", "length"))

@@ -1,0 +1,1 @@
+"""SeqIO registrations that come with archobj_jax."""
