@@ -61,6 +61,7 @@ def _run(arguments: Sequence[str]) -> None:
     command = COMMANDS[flags.pop("command")]
     if bindings and not command.gin:
         raise UserError(f"{bindings[0]}: this command takes no gin flags; see its --help.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says as it is imported
     # A user's own tasks are modules in the working directory; never before installed ones.
     sys.path.append(os.getcwd())
     _call(command, flags, bindings)
@@ -84,9 +85,10 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
 
     if command.keeps_config:
         arguments["operative_config"] = config.operative_config_str
-    function = _load(command.function)
-    config.parse(gin_files, bindings, flags["gin_search_paths"], functions=[function])
-    config.call(function, **arguments)
+    # A generator: mistakes in the files are told before the function's module is imported.
+    functions = (_load(target) for target in [command.function])
+    config.parse(gin_files, bindings, flags["gin_search_paths"], functions=functions)
+    config.call(_load(command.function), **arguments)
 
 
 def _load(target: str) -> Callable[..., Any]:

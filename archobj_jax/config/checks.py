@@ -69,10 +69,11 @@ def check_set(
     use = _Use(places)
     use.visit(configurable.selector, [], arguments)
     if use.missing:
+        names = ", ".join(use.missing)
         verb = "is" if len(use.missing) == 1 else "are"
         flags = " ".join(f"--gin.{name}=…" for name in use.missing)
-        notes = "; ".join(use.missing.values())
-        raise UserError(f"{' and '.join(use.missing)} {verb} required: give {flags} ({notes}).")
+        notes = ", ".join(dict.fromkeys(use.missing.values()))
+        raise UserError(f"{names} {verb} required: give {flags} ({notes}).")
 
 
 def check_flags(functions: Sequence[gin_config.Configurable], reader: Reader) -> None:
@@ -144,7 +145,7 @@ class _Use:
             elif selector == _CONSTANT:
                 if reference.scoped_configurable_fn() is gin_config.REQUIRED:
                     name = key[0] if key[1] == MACRO else _shown(key)
-                    self.missing[name] = f"{self.places[key]} leaves it to you"
+                    self.missing[name] = f"left open in {self.places[key]}"
             else:
                 arguments: dict[str, Any] | None = {} if reference.evaluate else None
                 self.visit(selector, reference.scopes or scopes, arguments)
@@ -157,7 +158,7 @@ class _Use:
         bound = gin_config._CONFIG.get((name, MACRO))
         if bound is None:
             defined = {scope for scope, selector in gin_config._CONFIG if selector == MACRO}
-            self.missing[name] = f"read in {place}, not set.{did_you_mean(name, defined)}"
+            self.missing[name] = f"read in {place} but set nowhere.{did_you_mean(name, defined)}"
             return
         self._follow((name, MACRO, "value"), bound["value"], reference.scopes)
 

@@ -1,6 +1,6 @@
 """Parses gin files and flags, and calls plain functions with what they bind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from gin import config as gin_config
@@ -21,7 +21,7 @@ def parse(
     gin_bindings: Sequence[str] = (),
     search_paths: Sequence[str] = (),
     *,
-    functions: Sequence[Callable[..., Any]] = (),
+    functions: Iterable[Callable[..., Any]] = (),
 ) -> None:
     """Sets the configuration: the files in order, then the bindings over them.
 
@@ -32,7 +32,7 @@ def parse(
             `scope/module.function.parameter`. A value that gin cannot read is text as it stands.
         search_paths: more folders to look for gin files in.
         functions: what will be called. Bindings may name these though no gin file imports them, and
-            a flag may bind anything that one of them uses.
+            a flag may bind anything that one of them uses. Iterated over after the files are read.
 
     Raises:
         UserError: a file, module, function, parameter, macro or reference that does not exist, a
@@ -41,9 +41,9 @@ def parse(
     global _reader, _functions
     gin_config.clear_config()
     _reader = Reader(files.search_path(search_paths))
-    _functions = [register(function) for function in functions]
     for name in gin_files:
         _reader.read_file(name)
+    _functions = [register(function) for function in functions]
     _reader.read_flags(gin_bindings)
     checks.check_types(_reader.places)
     checks.check_scopes(_reader.places)

@@ -131,6 +131,8 @@ def _build(
     vocabulary = registry.vocabulary(task)
     fingerprint = vocabularies.fingerprint(vocabulary)
     count = _shard_count(task, split)
+    for left in folder.glob("*.tmp"):  # by a run that was killed
+        left.unlink()
     modules = registry.module_names(module)
     jobs = [
         shards.Job(task.name, modules, split, index, count, folder, root, fingerprint)

@@ -3,12 +3,11 @@
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archobj_jax.data import atomic
 from archobj_jax.errors import MachineError, UserError
 
 FORMAT = 1
@@ -148,12 +147,5 @@ def sha256(path: Path) -> str:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes `content` to `path` so that a reader sees the old file or the whole new one."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
+    """Writes `content` to `path`, whole or not at all."""
+    atomic.write(path, json.dumps(content, indent=1).encode())

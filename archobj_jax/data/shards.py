@@ -1,6 +1,8 @@
 """Making one shard of the token cache: tokenised documents, permuted and grouped into records."""
 
 import dataclasses
+import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import seqio
 import tensorflow as tf
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from archobj_jax.data import manifest, records, registry, vocabularies
+from archobj_jax.data import atomic, manifest, records, registry, vocabularies
 from archobj_jax.errors import MachineError, UserError
 from archobj_jax.objectives import rng_for
 
@@ -123,6 +125,8 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _finish(job: Job, temporary: Path, index: np.ndarray, counts: Tokenised) -> manifest.Shard:
+    content = io.BytesIO()
+    np.save(content, index)
     shard = manifest.Shard(
         file=job.path.name,
         records=len(index) - 1,
@@ -131,15 +135,9 @@ def _finish(job: Job, temporary: Path, index: np.ndarray, counts: Tokenised) -> 
         text_bytes=counts.text_bytes,
         bytes=temporary.stat().st_size,
         sha256=manifest.sha256(temporary),
-        index_sha256="",
+        index_sha256=hashlib.sha256(content.getvalue()).hexdigest(),
     )
-    temporary_index = temporary.with_suffix(".npy")
-    try:
-        np.save(temporary_index, index)
-        shard = dataclasses.replace(shard, index_sha256=manifest.sha256(temporary_index))
-        os.replace(temporary_index, job.folder / shard.index_file)
-    finally:
-        temporary_index.unlink(missing_ok=True)
+    atomic.write(job.folder / shard.index_file, content.getvalue())
     os.replace(temporary, job.path)
     note = {
         "vocabulary_fingerprint": job.vocabulary_fingerprint,

@@ -9,13 +9,12 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import seqio
 
-from archobj_jax.data import embedded
+from archobj_jax.data import atomic, embedded
 from archobj_jax.data.token_ids import TokenIds
 from archobj_jax.errors import MachineError, UserError
 
@@ -129,8 +128,17 @@ def _embedded_model(cache_dir: Path) -> Path:
     key = json.dumps([embedded.declaration(), _TRAINER], sort_keys=True)
     name = f"embedded-{hashlib.sha256(key.encode()).hexdigest()[:8]}.model"
     path = cache_dir / "vocabularies" / name
-    if not path.exists():
-        _write_atomically(path, _train())
+    if path.exists():
+        return path
+    model = _train()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(path, model)
+    except OSError as error:
+        raise MachineError(
+            f"{path} cannot be written ({error}); free space or name another CACHE_DIR, then run "
+            "the same command again"
+        ) from error
     return path
 
 
@@ -147,21 +155,3 @@ def _train() -> bytes:
         sentence_iterator=paragraphs, model_writer=model, minloglevel=2, **_TRAINER
     )
     return model.getvalue()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.replace(file.name, path)
-            except OSError:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise MachineError(
-            f"{path} cannot be written ({error}); free space or name another "
-            "CACHE_DIR, then run the same command again"
-        ) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.rules import STANDARD_RULES, LogicalAxisRules, MeshAxes
@@ -33,6 +33,13 @@ class Partitioner:
     tensor: int = 1
     rules: Sequence[tuple[str, MeshAxes]] = ()
 
+    def __post_init__(self) -> None:
+        if min(self.fsdp, self.tensor) < 1 or (self.data < 1 and self.data != -1):
+            raise UserError(
+                f"Partitioner: data = {self.data}, fsdp = {self.fsdp} and tensor = {self.tensor} "
+                "must be at least 1 (data may be -1)."
+            )
+
     def mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
         """The mesh over `devices` (default: all).
 
@@ -40,9 +47,7 @@ class Partitioner:
           UserError: the axes do not multiply to the number of devices.
         """
         devices = jax.devices() if devices is None else devices
-        fixed = self.fsdp * self.tensor
-        data = len(devices) // fixed if self.data == -1 else self.data
-        shape = (data, self.fsdp, self.tensor)
+        shape = self._shape(len(devices))
         if min(shape) < 1 or math.prod(shape) != len(devices):
             raise UserError(
                 f"Partitioner: a mesh of data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} "
@@ -52,7 +57,19 @@ class Partitioner:
         automatic = (AxisType.Auto,) * len(MESH_AXES)
         return jax.make_mesh(shape, MESH_AXES, axis_types=automatic, devices=devices)
 
-    def logical_axis_rules(self, mesh: Mesh) -> LogicalAxisRules:
+    def planned_mesh(self) -> Mesh | AbstractMesh:
+        """The mesh if the devices here fill it, else one of its shape without devices."""
+        shape = self._shape(len(jax.devices()))
+        if math.prod(shape) == len(jax.devices()):
+            return self.mesh()
+        automatic = (AxisType.Auto,) * len(MESH_AXES)
+        return AbstractMesh(tuple(max(size, 1) for size in shape), MESH_AXES, axis_types=automatic)
+
+    def _shape(self, devices: int) -> tuple[int, int, int]:
+        data = devices // (self.fsdp * self.tensor) if self.data == -1 else self.data
+        return data, self.fsdp, self.tensor
+
+    def logical_axis_rules(self, mesh: Mesh | AbstractMesh) -> LogicalAxisRules:
         """The rules on `mesh`.
 
         Raises:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from archobj_jax.errors import UserError, did_you_mean
 
@@ -39,7 +39,7 @@ class LogicalAxisRules:
     how much of the parameters that leaves unsharded.
     """
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     rules: Mapping[str, MeshAxes]
 
     def spec(self, shape: Sequence[int], axes: Sequence[str | None]) -> PartitionSpec:

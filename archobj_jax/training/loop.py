@@ -78,7 +78,8 @@ def train(
         if value < 1:
             raise UserError(f"train.{name} = {value}: must be at least 1.")
     compilation.use_cache(compilation_cache_dir)
-    rules = partitioner.logical_axis_rules(partitioner.mesh())
+    mesh = partitioner.planned_mesh() if dry_run else partitioner.mesh()
+    rules = partitioner.logical_axis_rules(mesh)
     blueprint = Blueprint.of(model, rules)
     placement = Placement.of(rules, train_dataset.batch_size)
     placement.check_microbatches(trainer.num_microbatches)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import AbstractMesh, NamedSharding
 
 from archobj_jax.errors import UserError
 from archobj_jax.objectives import Layout, Lengths
@@ -20,12 +20,12 @@ class Placement:
     Attributes:
       batch_size: rows of the global batch.
       sharding: of every array [B, L].
-      rows: which rows of the global batch this process makes.
+      rows: which rows of the global batch this process makes; None on a mesh without devices.
     """
 
     batch_size: int
     sharding: NamedSharding
-    rows: np.ndarray
+    rows: np.ndarray | None
 
     @classmethod
     def of(cls, rules: LogicalAxisRules, batch_size: int) -> "Placement":
@@ -35,7 +35,9 @@ class Placement:
           UserError: the batch does not divide over the mesh.
         """
         sharding = row_sharding(rules, batch_size)
-        return cls(batch_size, sharding, local_rows(sharding, batch_size))
+        abstract = isinstance(rules.mesh, AbstractMesh)
+        rows = None if abstract else local_rows(sharding, batch_size)
+        return cls(batch_size, sharding, rows)
 
     def check_microbatches(self, count: int) -> None:
         """Checks that the batch falls into `count` parts that divide over the mesh too.

@@ -28,9 +28,11 @@ class TrainState:
     opt_state: PyTree
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Blueprint:
     """A model's train state without values: names, shapes, logical axes, shardings.
+
+    Equal only to itself, so that it can be a static argument of a jitted function.
 
     Attributes:
       architecture: what the model is.

@@ -161,8 +161,15 @@ def test_the_fingerprint_tells_configurations_apart(config, tmp_path):
         dataclasses.replace(config, mixture_or_task_name="tales_full_lm"),
         dataclasses.replace(config, split="validation"),
     ]
-    assert len({loader.fingerprint(other) for other in others}) == len(others)
-    assert loader.fingerprint(dataclasses.replace(config, workers=3)) == loader.fingerprint(config)
+    found = [loader.describe(other).fingerprint for other in others]
+    assert len(set(found)) == len(others)
+    assert loader.describe(dataclasses.replace(config, workers=3)).fingerprint == found[0]
+
+
+def test_a_description_names_objective_and_vocabulary(config):
+    described = loader.describe(config)
+    assert described.objectives == (FullLm.symbol,)
+    assert described.vocab_size == byte_vocabulary().vocab_size
 
 
 def test_a_damaged_record_reaches_the_caller(config):
