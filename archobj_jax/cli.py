@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import archobj_jax
+from archobj_jax import native_messages
 from archobj_jax.commands import COMMANDS, Command
 from archobj_jax.errors import MACHINE_ERROR, USER_ERROR, MachineError, UserError, did_you_mean
 
@@ -93,7 +94,8 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
 
 def _load(target: str) -> Callable[..., Any]:
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    with native_messages.held_back():
+        return getattr(importlib.import_module(module), name)
 
 
 @contextlib.contextmanager

@@ -132,22 +132,23 @@ COMMANDS: Mapping[str, Command] = {
         summary="print the log-likelihood of a text after another",
         about=(
             "Computes the log-likelihood, in nats, that a trained model gives to `targets` after "
-            "`inputs`: the quantity that ranks answer choices. Prints it to standard output."
+            "`inputs`, by token and summed: the quantity that ranks answer choices. Prints it to "
+            "standard output. The checkpoint says what model it is."
         ),
         examples=(
             (
-                f"archobj score --gin_file={TINY} --gin.CHECKPOINT_PATH=runs/demo "
-                "--inputs='The list is' --targets=' empty.'",
+                "archobj score --gin.CHECKPOINT_PATH=runs/demo --inputs='The list is' "
+                "--targets='empty.'",
                 "one pair",
             ),
             (
-                f"archobj score --gin_file={TINY} --gin.CHECKPOINT_PATH=runs/demo/checkpoints/200 "
+                "archobj score --gin.CHECKPOINT_PATH=runs/demo/checkpoints/checkpoint_200 "
                 "--targets='Return a new list.'",
                 "a whole text, at an earlier step",
             ),
             (
-                "archobj score --gin_file=t5x_configs/experiments/base/ed_mlm.gin "
-                "--gin.CHECKPOINT_PATH=gs://bucket/run --inputs='2 + 2 =' --targets='4'",
+                "archobj score --gin.CHECKPOINT_PATH=gs://bucket/run --inputs='2 + 2 =' "
+                "--targets='4'",
                 "a checkpoint elsewhere",
             ),
         ),
@@ -161,26 +162,36 @@ COMMANDS: Mapping[str, Command] = {
     "generate": Command(
         function="archobj_jax.evaluation.commands:generate",
         summary="let a trained model continue a text",
-        about="Prints what a trained model writes after a prompt, to standard output.",
+        about=(
+            "Prints what a trained model writes after a prompt, to standard output: the most "
+            "likely text, or a random one with a temperature above 0. The checkpoint says what "
+            "model it is."
+        ),
         examples=(
             (
-                f"archobj generate --gin_file={TINY} --gin.CHECKPOINT_PATH=runs/demo "
-                "--prompt='Return the'",
+                "archobj generate --gin.CHECKPOINT_PATH=runs/demo --prompt='Return the'",
                 "what the demonstration has learnt",
             ),
             (
-                f"archobj generate --gin_file={TINY} "
-                "--gin.CHECKPOINT_PATH=runs/demo/checkpoints/200 --prompt='Return the'",
-                "the same, at an earlier step",
+                "archobj generate --gin.CHECKPOINT_PATH=runs/demo --prompt='Return the' "
+                "--temperature=0.7 --top_k=40 --seed=1",
+                "a random continuation; another seed, another text",
             ),
             (
-                "archobj generate --gin_file=t5x_configs/experiments/base/nd_plm.gin "
-                "--gin.CHECKPOINT_PATH=gs://bucket/run --prompt='Once upon a time'",
-                "a checkpoint elsewhere",
+                "archobj generate --gin.CHECKPOINT_PATH=gs://bucket/run/checkpoints/checkpoint_9000 "
+                "--prompt='Once upon a time' --max_new_tokens=200",
+                "a checkpoint elsewhere, at one step",
             ),
         ),
         macros={"CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint"},
-        options={"prompt": Option("the text to go on from")},
+        options={
+            "prompt": Option("the text to go on from"),
+            "max_new_tokens": Option("tokens to write at most (64)", type=int),
+            "temperature": Option("0 for the most likely token, else how random (0)", type=float),
+            "top_k": Option("draw among so many most likely tokens; 0 for all (0)", type=int),
+            "top_p": Option("draw among the fewest tokens of this probability (1)", type=float),
+            "seed": Option("of the random choices (0)", type=int),
+        },
         gin_file="t5x_configs/runs/generate.gin",
     ),
     "demo": Command(
@@ -194,7 +205,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
         examples=(
             ("archobj demo", "into runs/demo"),
-            ("archobj demo --model_dir=/tmp/demo", "into a folder of your choice"),
+            ("archobj demo --model_dir=runs/demo2", "into a folder of your choice"),
             ("make demo", "the same, with the set-up"),
         ),
         options={"model_dir": Option("where the run lives", default="runs/demo")},

@@ -15,6 +15,7 @@ from typing import Any
 from gin import config as gin_config
 from gin import config_parser
 
+from archobj_jax import native_messages
 from archobj_jax.errors import UserError, did_you_mean
 
 _DYNAMIC = "__gin__.dynamic_registration"
@@ -26,7 +27,8 @@ class Names(gin_config.ParseContext):
     def process_import(self, statement: config_parser.ImportStatement) -> None:
         """Imports a module for the file; raises `UserError` when it cannot be."""
         try:
-            super().process_import(statement)
+            with native_messages.held_back():
+                super().process_import(statement)
         except ImportError as error:
             raise UserError(_import_failure(statement.module, error)) from error
 

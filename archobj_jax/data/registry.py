@@ -6,6 +6,7 @@ from typing import Any
 
 import seqio
 
+from archobj_jax import native_messages
 from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.objectives import Objective
 
@@ -144,7 +145,8 @@ def _import(module: str) -> None:
 
 def _leave_accelerators_alone() -> None:
     """Keeps TensorFlow, here only for SeqIO, from claiming the memory that JAX needs."""
-    import tensorflow as tf
+    with native_messages.held_back():
+        import tensorflow as tf
 
-    if tf.config.get_visible_devices("GPU"):
-        tf.config.set_visible_devices([], "GPU")
+        if tf.config.get_visible_devices("GPU"):
+            tf.config.set_visible_devices([], "GPU")

@@ -14,7 +14,7 @@ from archobj_jax.data import registry, vocabularies
 from archobj_jax.evaluation.sampling import Sampling
 from archobj_jax.objectives import Example
 from archobj_jax.partitioning.partitioner import Partitioner
-from archobj_jax.training import checkpoints, lineage
+from archobj_jax.training import lineage, restoring
 from archobj_jax.training.state import Blueprint
 
 _BUCKET = 32
@@ -61,8 +61,8 @@ class Predictor:
           UserError: there is no checkpoint, or its model or task is unknown here.
           MachineError: it is damaged.
         """
-        found = checkpoints.find_checkpoint(path)
-        record = checkpoints.read_about(found)["model"]
+        found = restoring.find_checkpoint(path)
+        record = restoring.read_about(found)["model"]
         architecture = lineage.recorded_model(record, where=str(found))
         partitioner = Partitioner()
         rules = partitioner.logical_axis_rules(partitioner.mesh(jax.local_devices()[:1]))
@@ -71,7 +71,7 @@ class Predictor:
             "step": jax.ShapeDtypeStruct((), jnp.int32, sharding=rules.sharding((), ())),
             "params": blueprint.abstract_params(),
         }
-        restored = checkpoints.restore(found, wanted)
+        restored = restoring.restore(found, wanted)
         task = registry.find(record["mixture_or_task_name"], record["mixture_or_task_module"])
         vocabulary = registry.vocabulary(seqio.get_subtasks(task)[0])
         vocabularies.load(vocabulary, cache_dir or record["cache_dir"])
@@ -92,13 +92,17 @@ class Predictor:
         for (_, targets), example in zip(pairs, examples, strict=True):
             if not example["targets"].size:
                 raise ValueError(f"the targets {targets!r} tokenise to nothing")
+        return self.score_tokens(examples)
+
+    def score_tokens(self, examples: Sequence[Example]) -> list[Score]:
+        """Scores examples of 'inputs' and 'targets', int32 token ids."""
         batch = self._batch(examples)
         likely, greedy = _log_likelihoods(self.blueprint, self.params, batch)
         likely, greedy = np.asarray(likely), np.asarray(greedy)
         weights = np.asarray(batch["decoder_loss_weights"]) > 0
         return [
             Score(likely[row, weights[row]], bool(greedy[row, weights[row]].all()))
-            for row in range(len(pairs))
+            for row in range(len(examples))
         ]
 
     def generate(
@@ -113,23 +117,36 @@ class Predictor:
 
         Token i of row r is drawn with a key of (seed, i, r).
         """
+        tokens = self.generate_tokens(
+            [self._encode(prompt) for prompt in prompts],
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+        )
+        return [self.vocabulary.decode(row.tolist()) for row in tokens]
+
+    def generate_tokens(
+        self,
+        prompts: Sequence[np.ndarray],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling = Sampling(),
+        seed: int = 0,
+    ) -> list[np.ndarray]:
+        """`generate` on int32 token ids; the end of sequence is left out."""
+        eos_id = self.vocabulary.eos_id
         # The first target position predicts the first new token; what stands there is not read.
-        placeholder = np.array([self.vocabulary.eos_id], np.int32)
-        examples = [{"inputs": self._encode(p), "targets": placeholder} for p in prompts]
-        batch = self._batch(examples)
+        placeholder = np.array([eos_id], np.int32)
+        batch = self._batch([{"inputs": p, "targets": placeholder} for p in prompts])
         capacity = batch["decoder_input_tokens"].shape[1] + _rounded(max_new_tokens)
         tokens = _generate(
             self.blueprint, sampling, max_new_tokens, capacity, self.params, batch,
-            jax.random.key(seed), self.vocabulary.eos_id,
+            jax.random.key(seed), eos_id,
         )  # fmt: skip
-        return [self._decode(row) for row in np.asarray(tokens)]
+        return [_until(row, eos_id) for row in np.asarray(tokens)]
 
     def _encode(self, text: str) -> np.ndarray:
         return np.asarray(self.vocabulary.encode(text), np.int32)
-
-    def _decode(self, tokens: np.ndarray) -> str:
-        ends = np.flatnonzero(tokens == self.vocabulary.eos_id)
-        return self.vocabulary.decode(tokens[: ends[0] if ends.size else None].tolist())
 
     def _batch(self, examples: Sequence[Example]) -> Batch:
         lengths = {
@@ -139,6 +156,11 @@ class Predictor:
         layout = self.blueprint.architecture.layout
         rows = [layout.row([example], lengths) for example in examples]
         return {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+
+def _until(tokens: np.ndarray, eos_id: int) -> np.ndarray:
+    ends = np.flatnonzero(tokens == eos_id)
+    return tokens[: ends[0]] if ends.size else tokens
 
 
 def _rounded(length: int) -> int:

@@ -1,25 +1,34 @@
 """Checkpoints in MODEL_DIR/checkpoints: written in the background, verified when read.
 
 A checkpoint `checkpoint_<step>` holds, committed together or not at all: `state` (step, parameters,
-optimizer state), and `about` (a checksum of every array, the operative gin, the lineage).
+optimizer state), and `about` (operative gin, lineage, the shape and a checksum of every array).
 """
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from archobj_jax.errors import MachineError, UserError
-from archobj_jax.training.state import TrainState, checksums, flatten
+from archobj_jax.training.restoring import (
+    PREFIX,
+    Restored,
+    as_tree,
+    described,
+    first_line,
+    restore,
+)
+from archobj_jax.training.state import TrainState
 
-PREFIX = "checkpoint"
 _WRITE_EVENT = "/jax/orbax/write/async/total_duration_secs"
 
 
@@ -64,17 +73,11 @@ class SaveCheckpointConfig:
         return checkpoint_managers.AnyPreservationPolicy(policies)
 
 
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """What was read: the state (or only its parameters), and what was saved about it."""
-
-    path: epath.Path
-    state: Any
-    about: Mapping[str, Any]
-
-
 class Checkpoints:
-    """The checkpoints of one run. `save` returns before the write is done."""
+    """The checkpoints of one run. `save` returns before the write is done.
+
+    Left as a context, it finishes the write in progress, whatever ended the run.
+    """
 
     def __init__(self, model_dir: str, config: SaveCheckpointConfig):
         self.directory = checkpoint_directory(model_dir)
@@ -92,9 +95,9 @@ class Checkpoints:
         self._saving: int | None = None
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
-    def _on_event(self, event: str, duration: float, **_: Any) -> None:
+    def _on_event(self, event: str, duration_secs: float, **_: Any) -> None:
         if event == _WRITE_EVENT:
-            self.write_seconds = duration
+            self.write_seconds = duration_secs
 
     def steps(self) -> list[int]:
         """Steps with a committed checkpoint, ascending."""
@@ -115,12 +118,13 @@ class Checkpoints:
         """
         start = time.perf_counter()
         step = int(state.step)
-        about = {**about, "checksums": dict(checksums(_tree(state)))}
+        tree = as_tree(state)
+        sealed = described(tree, about)
         with _explained(self.directory, self._saving or step, self.steps()):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_tree(state)), about=ocp.args.JsonSave(about)
+                    state=ocp.args.StandardSave(tree), about=ocp.args.JsonSave(sealed)
                 ),
                 metrics=None if loss is None else {"loss": loss},
             )
@@ -136,42 +140,60 @@ class Checkpoints:
         with _explained(self.directory, self._saving, self.steps()):
             self._manager.wait_until_finished()
 
-    def close(self) -> None:
-        """Waits, and releases what the manager holds."""
-        self.wait()
-        self._manager.close()
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
+        try:
+            self.wait()
+        except MachineError as failed:
+            if error is None:
+                raise
+            if failed.__cause__ is not error.__cause__:  # the first error tells what ended the run
+                logging.error("%s", failed)
+        finally:
+            jax.monitoring.unregister_event_duration_listener(self._on_event)
+            with contextlib.suppress(Exception):  # what it waits for has failed above
+                self._manager.close()
 
     def restore_latest(self, abstract: TrainState) -> Restored | None:
         """The newest intact checkpoint, in the shapes and shardings of `abstract`.
 
-        A damaged one is named in the log, renamed to `checkpoint_<step>.damaged`, and the one
-        before it is tried.
+        A damaged one is named on stderr and the one before it is tried; once an intact one is
+        found, the damaged are renamed to `checkpoint_<step>.damaged`.
 
         Raises:
           UserError: the checkpoint is of another model or optimizer.
           MachineError: there are checkpoints, and all are damaged.
         """
-        damaged = []
+        damaged: list[epath.Path] = []
         for step in reversed(self.steps()):
             path = self.directory / f"{PREFIX}_{step}"
             try:
-                return restore(path, abstract)
+                restored = restore(path, abstract)
             except MachineError as error:
                 logging.error("%s", error)
-                damaged.append(str(path))
-                self._set_aside(path)
+                damaged.append(path)
+            else:
+                if damaged:
+                    self._set_aside(damaged)
+                return restored
         if damaged:
             raise MachineError(
-                f"Every checkpoint is damaged: {', '.join(damaged)} (renamed to *.damaged). Restore "
-                "one from a copy, or start the run again in another MODEL_DIR."
+                f"Every checkpoint in {self.directory} is damaged: "
+                f"{', '.join(path.name for path in damaged)}. Restore one from a copy, or delete "
+                "them to start the run again."
             )
         return None
 
-    def _set_aside(self, path: epath.Path) -> None:
+    def _set_aside(self, paths: list[epath.Path]) -> None:
         if jax.process_index() == 0:
-            path.rename(path.parent / f"{path.name}.damaged")
+            for path in paths:
+                name = f"{path.name}.damaged"
+                others = sum(p.name.startswith(name) for p in self.directory.iterdir())
+                path.rename(self.directory / (f"{name}.{others}" if others else name))
         if jax.process_count() > 1:
-            jax.experimental.multihost_utils.sync_global_devices("set aside a damaged checkpoint")
+            multihost_utils.sync_global_devices("set aside damaged checkpoints")
         self._manager.reload()
 
 
@@ -181,137 +203,18 @@ def checkpoint_directory(model_dir: str) -> epath.Path:
     return path if "://" in str(path) else epath.Path(os.path.abspath(path))
 
 
-def find_checkpoint(path: str) -> epath.Path:
-    """The checkpoint at `path`: one itself, or the newest of a run or of a folder of checkpoints.
-
-    Raises:
-      UserError: there is none; names what there is.
-    """
-    given = epath.Path(path) if "://" in path else epath.Path(os.path.abspath(path))
-    if (given / "state").exists():
-        return given
-    for folder in (given / "checkpoints", given):
-        steps = sorted(_steps_in(folder))
-        if steps:
-            return folder / f"{PREFIX}_{steps[-1]}"
-    what = "exists but holds no checkpoint" if given.exists() else "does not exist"
-    raise UserError(
-        f"CHECKPOINT_PATH: {path} {what}; expected MODEL_DIR of a run, its checkpoints folder, or "
-        f"one {PREFIX}_<step>.{_nearby(given)}"
-    )
-
-
-def _steps_in(folder: epath.Path) -> Iterable[int]:
-    if not folder.is_dir():
-        return
-    for child in folder.iterdir():
-        prefix, _, step = child.name.rpartition("_")
-        if prefix == PREFIX and step.isdigit():
-            yield int(step)
-
-
-def _nearby(path: epath.Path) -> str:
-    folder = path.parent if path.parent.name == "checkpoints" else path.parent / "checkpoints"
-    steps = sorted(_steps_in(folder))
-    return f" There are {PREFIX}_{{{','.join(map(str, steps))}}} in {folder}." if steps else ""
-
-
-def read_about(path: epath.Path) -> dict[str, Any]:
-    """What was saved about a checkpoint: `config` (gin), `lineage`, `checksums`.
-
-    Raises:
-      MachineError: it cannot be read.
-    """
-    try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            return dict(checkpointer.restore(path / "about"))
-    except Exception as error:
-        raise MachineError(f"The checkpoint {path} is damaged: {error}") from error
-
-
-def restore(path: epath.Path, abstract: Any) -> Restored:
-    """Reads a checkpoint into the shapes and shardings of `abstract`, and verifies its checksums.
-
-    Args:
-      path: of one checkpoint.
-      abstract: a TrainState of `jax.ShapeDtypeStruct`, or a dict with some of its fields.
-
-    Raises:
-      UserError: its arrays are not those of `abstract`: lists the first differences.
-      MachineError: it is damaged.
-    """
-    wanted = _tree(abstract) if isinstance(abstract, TrainState) else abstract
-    about = read_about(path)
-    _check_same_arrays(path, wanted, set(about["checksums"]))
-    try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            _check_same_shapes(path, wanted, checkpointer.metadata(path / "state"))
-            args = ocp.args.PyTreeRestore(
-                item=wanted,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-                partial_restore=True,
-            )
-            tree = checkpointer.restore(path / "state", args)
-    except UserError:
-        raise
-    except Exception as error:
-        raise MachineError(f"The checkpoint {path} is damaged: {_first_line(error)}") from error
-    for name, value in checksums(tree).items():
-        if about["checksums"][name] != value:
-            raise MachineError(f"The checkpoint {path} is damaged: the checksum of {name} differs.")
-    state = TrainState(**tree) if isinstance(abstract, TrainState) else tree
-    return Restored(path=path, state=state, about=about)
-
-
-def _tree(state: TrainState) -> dict[str, Any]:
-    """The state as nested dicts and lists, so that reading needs none of our classes."""
-    return {"step": state.step, "params": state.params, "opt_state": state.opt_state}
-
-
-def _check_same_arrays(path: epath.Path, wanted: Any, saved: set[str]) -> None:
-    missing = sorted(name for name, _ in flatten(wanted) if name not in saved)
-    if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
-        raise UserError(
-            f"The checkpoint {path} is of another model or optimizer: it lacks {listed}."
-        )
-
-
-def _check_same_shapes(path: epath.Path, wanted: Any, metadata: Any) -> None:
-    saved = {name: tuple(leaf.shape) for name, leaf in flatten(metadata.item_metadata.tree)}
-    different = [
-        f"{name} is {list(saved[name])}, expected {list(leaf.shape)}"
-        for name, leaf in flatten(wanted)
-        if saved.get(name) != tuple(leaf.shape)
-    ]
-    if different:
-        more = f"; and {len(different) - 5} more" if different[5:] else ""
-        raise UserError(
-            f"The checkpoint {path} is of another model: {'; '.join(different[:5])}{more}."
-        )
-
-
-class _explained:
+@contextlib.contextmanager
+def _explained(
+    directory: epath.Path, step: int | None = None, steps: Sequence[int] = ()
+) -> Iterator[None]:
     """Turns failures of a write into a MachineError that says what is safe and how to go on."""
-
-    def __init__(self, directory: epath.Path, step: int | None = None, safe: list[int] | None = None):
-        self._directory, self._step, self._safe = directory, step, safe or []
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
-        if kind is None or not isinstance(error, Exception):
-            return
-        what = "open" if self._step is None else f"save {PREFIX}_{self._step} in"
-        safe = [step for step in self._safe if step != self._step]
+    try:
+        yield
+    except Exception as error:
+        what = "open" if step is None else f"save {PREFIX}_{step} in"
+        safe = [other for other in steps if other != step]
         newest = f"{PREFIX}_{safe[-1]} is intact" if safe else "none was saved before"
         raise MachineError(
-            f"Could not {what} {self._directory}: {_first_line(error)} ({newest}). Free space or "
+            f"Could not {what} {directory}: {first_line(error)} ({newest}). Free space or "
             "mend the storage, then run the same command again: it goes on from there."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

@@ -30,6 +30,7 @@ class Stage:
       config, data: fingerprints of the operative gin and of the data.
       step: global step reached.
       tokens: tokens trained on in this stage, padding not counted.
+      skipped_steps: steps left out since their loss or gradient was not finite.
     """
 
     run: str
@@ -40,10 +41,11 @@ class Stage:
     data: str
     step: int = 0
     tokens: float = 0.0
+    skipped_steps: int = 0
 
-    def at(self, step: int, tokens: float) -> "Stage":
+    def at(self, step: int, tokens: float, skipped_steps: int) -> "Stage":
         """The stage at a later step."""
-        return dataclasses.replace(self, step=step, tokens=tokens)
+        return dataclasses.replace(self, step=step, tokens=tokens, skipped_steps=skipped_steps)
 
 
 def model_record(model: Architecture, dataset: DatasetConfig) -> dict[str, Any]:

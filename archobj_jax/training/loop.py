@@ -20,7 +20,7 @@ from archobj_jax.training.lineage import Stage, model_record
 from archobj_jax.training.meter import Meter, NonFiniteError
 from archobj_jax.training.model_info import model_info
 from archobj_jax.training.placement import Placement
-from archobj_jax.training.reporting import Report
+from archobj_jax.training.reporting import Report, write_text
 from archobj_jax.training.state import Blueprint, TrainState
 from archobj_jax.training.termination import Termination
 from archobj_jax.training.trainer import Trainer
@@ -48,7 +48,7 @@ def train(
     operative_config: Callable[[], str] = lambda: "",
     dry_run: bool = False,
 ) -> None:
-    """Trains until `total_steps`, going on from the newest checkpoint in `model_dir` if there is one.
+    """Trains until `total_steps`, going on from the newest checkpoint in `model_dir` if any.
 
     Args:
       model: architecture and network.
@@ -109,46 +109,43 @@ def train(
         config=hashlib.sha256(config.encode()).hexdigest()[:16],
         data=data.fingerprint,
     )
-    run = Run(
-        blueprint=blueprint,
-        trainer=trainer,
-        placement=placement,
-        held_out=held_out,
-        checkpoints=Checkpoints(model_dir, checkpoint),
-        save_period=checkpoint.period,
-        stats_period=stats_period,
-        total_steps=total_steps,
-        stage=lineage,
-        about={"config": config, "model": model_record(model, train_dataset)},
-    )
-    if jax.process_index() == 0:
-        folder = epath.Path(model_dir)
-        (folder / CONFIG_FILE).write_text(config)
-        (folder / INFO_FILE).write_text(info)
-    restored = run.checkpoints.restore_latest(abstract_state)
-    # Restore precedence: 1. this run's newest intact checkpoint; 2. from scratch.
-    if restored is not None:
-        logging.info("Going on from %s.", restored.path)
-        state, tokens = restored.state, float(restored.about["lineage"][-1]["tokens"])
-    else:
-        state, tokens = blueprint.init(trainer.transform(blueprint), random_seed), 0.0
-    start = int(state.step)
-    report = Report(model_dir, start_step=start, total_steps=total_steps)
-    try:
-        if start >= total_steps:
-            report.say(f"{model_dir} is at step {start:,} already; raise TRAIN_STEPS to go on.")
-            return
-        report.say(f"Compiling the train step of {blueprint.parameter_count:,} parameters.")
-        step = compilation.compile_step(
-            trainer.train_step(blueprint, random_seed), abstract_state, abstract_batch
+    with Checkpoints(model_dir, checkpoint) as checkpoints:
+        # Restore precedence: 1. this run's newest intact checkpoint; 2. from scratch.
+        restored = checkpoints.restore_latest(abstract_state)
+        if restored is not None:
+            logging.info("Going on from %s.", restored.path)
+            state, before = restored.state, restored.about["lineage"][-1]
+            lineage = lineage.at(before["step"], before["tokens"], before["skipped_steps"])
+        else:
+            state = blueprint.init(trainer.transform(blueprint), random_seed)
+        if jax.process_index() == 0:
+            write_text(epath.Path(model_dir) / CONFIG_FILE, config)
+            write_text(epath.Path(model_dir) / INFO_FILE, info)
+        run = Run(
+            blueprint=blueprint,
+            trainer=trainer,
+            placement=placement,
+            held_out=held_out,
+            checkpoints=checkpoints,
+            save_period=checkpoint.period,
+            stats_period=stats_period,
+            total_steps=total_steps,
+            stage=lineage,
+            about={"config": config, "model": model_record(model, train_dataset)},
         )
-        meter = run.meter(abstract_batch, tokens)
-        with loader.train_batches(
-            train_dataset, model.layout, start_step=start, local_rows=placement.rows
-        ) as batches:
-            run.execute(state, step, batches, meter, report)
-    finally:
-        report.close()
+        start = lineage.step
+        with Report(model_dir, start_step=start, total_steps=total_steps) as report:
+            if start >= total_steps:
+                report.say(f"{model_dir} is at step {start:,} already; raise TRAIN_STEPS to go on.")
+                return
+            report.say(f"Compiling the train step of {blueprint.parameter_count:,} parameters.")
+            step = compilation.compile_step(
+                trainer.train_step(blueprint, random_seed), abstract_state, abstract_batch
+            )
+            with loader.train_batches(
+                train_dataset, model.layout, start_step=start, local_rows=placement.rows
+            ) as batches:
+                run.execute(state, step, batches, run.meter(abstract_batch), report)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +196,7 @@ class Run:
     stage: Stage
     about: Mapping[str, Any]
 
-    def meter(self, batch: Mapping[str, Any], tokens: float) -> Meter:
+    def meter(self, batch: Mapping[str, Any]) -> Meter:
         """A meter that knows the operations of a step and what the devices can do."""
         source = batch.get("encoder_input_tokens")
         forward = flops.forward_flops(
@@ -213,7 +210,8 @@ class Run:
         return Meter(
             step_flops=flops.train_flops(forward),
             peak_flops=peak * jax.device_count(),
-            tokens=tokens,
+            tokens=self.stage.tokens,
+            skipped_steps=self.stage.skipped_steps,
             stop_on_nonfinite=self.trainer.on_nonfinite == "stop",
         )
 
@@ -228,7 +226,7 @@ class Run:
         """Runs the steps that are left; evaluates and saves before the next batch is taken."""
         try:
             with Termination() as termination:
-                for number in range(int(state.step) + 1, self.total_steps + 1):
+                for number in range(self.stage.step + 1, self.total_steps + 1):
                     with meter.waiting_for_input():
                         batch = self.placement.put(next(batches))
                     with jax.transfer_guard("disallow"):
@@ -237,19 +235,19 @@ class Run:
                     stopping = termination.requested(number)
                     self._between_steps(number, state, meter, report, stopping=stopping)
                     if stopping:
-                        self.checkpoints.close()
+                        self.checkpoints.wait()
                         report.say(f"Stopped by SIGTERM; saved at step {number:,}.")
                         raise SystemExit(PREEMPTED)
-            self.checkpoints.close()
+                self.checkpoints.wait()
         except NonFiniteError as error:
-            self.checkpoints.close()
+            self.checkpoints.wait()
             raise UserError(self._nonfinite_message(error.step)) from error
 
     def _between_steps(
         self, number: int, state: TrainState, meter: Meter, report: Report, *, stopping: bool
     ) -> None:
         last = number == self.total_steps
-        if number % self.stats_period == 0 or last or stopping:
+        if number % self.stats_period == 0 or last:
             record = meter.record()
             record["save_blocked_seconds"] = self.checkpoints.blocked_seconds
             record["save_write_seconds"] = self.checkpoints.write_seconds
@@ -271,7 +269,8 @@ class Run:
                 )
         if number % self.save_period == 0 or last or stopping:
             with meter.paused():
-                stage = self.stage.at(number, meter.tokens)
+                report.flush()
+                stage = self.stage.at(number, meter.tokens, meter.skipped_steps)
                 about = {**self.about, "lineage": [dataclasses.asdict(stage)]}
                 self.checkpoints.save(state, about, loss=loss)
 
@@ -279,7 +278,7 @@ class Run:
         steps = self.checkpoints.steps()
         newest = f"the newest checkpoint is of step {steps[-1]:,}" if steps else "none was saved"
         return (
-            f"The loss or gradient of step {step:,} (batch {step - 1:,} of the data) is not finite; "
-            f"{newest}. Lower the learning rate or lengthen the warm-up and run again, or set "
+            f"The loss or gradient of step {step:,} (batch {step - 1:,} of the data) is not "
+            f"finite; {newest}. Lower the learning rate or lengthen the warm-up and run again, or set "
             "Trainer.on_nonfinite = 'skip' to leave such steps out."
         )

@@ -1,4 +1,4 @@
-"""Numbers of the steps since the last record, and times that asynchronous dispatch cannot falsify."""
+"""Numbers of the steps since the last record, with times that asynchrony cannot falsify."""
 
 import contextlib
 import time
@@ -30,13 +30,20 @@ class Meter:
       step_flops: operations of a step.
       peak_flops: operations a second that all devices can do.
       tokens: trained on before this life of the run.
+      skipped_steps: not finite and left out, before this life of the run.
       stop_on_nonfinite: whether `flush` raises for a step that was not finite.
     """
 
     def __init__(
-        self, *, step_flops: float, peak_flops: float, tokens: float, stop_on_nonfinite: bool
+        self,
+        *,
+        step_flops: float,
+        peak_flops: float,
+        tokens: float,
+        skipped_steps: int,
+        stop_on_nonfinite: bool,
     ):
-        self.tokens = tokens
+        self.tokens, self.skipped_steps = tokens, skipped_steps
         self._step_flops, self._peak_flops = step_flops, peak_flops
         self._stop_on_nonfinite = stop_on_nonfinite
         self._pending: list[tuple[int, Mapping[str, Array]]] = []
@@ -46,7 +53,7 @@ class Meter:
     def _begin_interval(self) -> None:
         self._start = time.perf_counter()
         self._paused = self._waited = 0.0
-        self._steps, self._skipped = 0, 0
+        self._steps = 0
         self._interval_tokens = 0.0
 
     @contextlib.contextmanager
@@ -82,7 +89,7 @@ class Meter:
             if not self._last.pop("finite"):
                 if self._stop_on_nonfinite:
                     raise NonFiniteError(step)
-                self._skipped += 1
+                self.skipped_steps += 1
             tokens = self._last.pop("tokens")
             self._steps += 1
             self._interval_tokens += tokens
@@ -101,7 +108,7 @@ class Meter:
             "model_flops_per_second": flops_per_second,
             "share_of_peak": flops_per_second / self._peak_flops,
             "input_wait_share": self._waited / seconds,
-            "skipped_steps": float(self._skipped),
+            "skipped_steps": self.skipped_steps,
         }
         self._begin_interval()
         return record

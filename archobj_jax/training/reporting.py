@@ -5,16 +5,42 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import TracebackType
 from typing import Any
 
 import jax
 from etils import epath
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from archobj_jax.errors import MachineError
+from archobj_jax.training.tensorboard import TENSORBOARD_DIR, Events
+
 METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_DIR = "tensorboard"
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Writes a whole file, or leaves the one that was there.
+
+    Raises:
+      MachineError: it cannot be written.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _writing(path: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"{path} cannot be written ({error}); the checkpoints beside it are intact. Free space "
+            "or mend the storage, then run the same command again: it goes on from the newest."
+        ) from error
 
 
 class Report:
@@ -22,20 +48,21 @@ class Report:
 
     A run that goes on from step n drops what was recorded after n, by a life that was cut off:
     the file then reads as if the run had never stopped.
+
+    Raises:
+      MachineError: from every method, if a file cannot be written.
     """
 
     def __init__(self, model_dir: str, *, start_step: int, total_steps: int):
         self._first = jax.process_index() == 0
         if not self._first:
             return
-        folder = epath.Path(model_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / METRICS_FILE
-        self._keep_until(start_step)
-        self._file = self._path.open("a")
-        self._tensorboard = SummaryWriter(
-            str(folder / TENSORBOARD_DIR), purge_step=start_step + 1 if start_step else None
-        )
+        self._folder = epath.Path(model_dir)
+        path = self._folder / METRICS_FILE
+        write_text(path, "".join(_kept_lines(path, start_step)))
+        with _writing(self._folder):
+            self._file = path.open("a")
+            self._events = Events(self._folder, start_step)
         self._bar = tqdm(
             total=total_steps,
             initial=start_step,
@@ -46,27 +73,23 @@ class Report:
         self._total = total_steps
         self._printed = -math.inf
 
-    def _keep_until(self, step: int) -> None:
-        if not self._path.exists():
-            return
-        kept = []
-        for line in self._path.read_text().splitlines():
-            # The last line of a killed run may be cut off.
-            with contextlib.suppress(json.JSONDecodeError):
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(self._path)
-
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Adds one object to metrics.jsonl, and its numbers to TensorBoard."""
+        """Adds one object to metrics.jsonl, null for what is not finite, and to TensorBoard."""
         if not self._first:
             return
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._file.flush()
-        for name, value in metrics.items():
-            self._tensorboard.add_scalar(name if "/" in name else f"train/{name}", value, step)
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        with _writing(self._folder / METRICS_FILE):
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
+            self._file.flush()
+        with _writing(self._folder / TENSORBOARD_DIR):
+            for name, value in metrics.items():
+                self._events.scalar(name if "/" in name else f"train/{name}", value, step)
+
+    def flush(self) -> None:
+        """Writes out what a run that goes on from here will not record again."""
+        if self._first:
+            with _writing(self._folder / TENSORBOARD_DIR):
+                self._events.flush()
 
     def progress(self, step: int, text: str, *, force: bool = False) -> None:
         """Moves the bar to `step`; without a terminal, prints a line at most every ten seconds."""
@@ -77,16 +100,36 @@ class Report:
             self._bar.update(step - self._bar.n)
         elif force or step == self._total or time.monotonic() - self._printed > 10.0:
             self._printed = time.monotonic()
-            print(f"step {step:,} of {self._total:,}  {text}", file=sys.stderr, flush=True)
+            print(f"step {step:,} of {self._total:,}  {text}".rstrip(), file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """Prints a line beside the bar."""
         if self._first:
             tqdm.write(text, file=sys.stderr)
 
-    def close(self) -> None:
-        """Closes files and the bar."""
-        if self._first:
-            self._bar.close()
-            self._tensorboard.close()
-            self._file.close()
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._first:
+            return
+        self._bar.close()
+        try:
+            for file in (self._events, self._file):
+                with _writing(self._folder):
+                    file.close()
+        except MachineError:
+            if error is None:  # else what ended the run is the message
+                raise
+
+
+def _kept_lines(path: epath.Path, step: int) -> Iterator[str]:
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        # The last line of a killed run may be cut off.
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(line)["step"] <= step:
+                yield line + "\n"

@@ -27,7 +27,7 @@ class Termination:
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
         self._noted = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -120,9 +120,7 @@ class Trainer:
 
         return step
 
-    def _sums(
-        self, blueprint: Blueprint, params: PyTree, batch: Batch, key: Array | None
-    ) -> Sums:
+    def _sums(self, blueprint: Blueprint, params: PyTree, batch: Batch, key: Array | None) -> Sums:
         model = blueprint.bind(params)
         logits = model(batch, key=key)
         losses = self.loss.token_losses(logits, batch["decoder_target_tokens"])

@@ -1,0 +1,153 @@
+"""Reading a checkpoint: which one, what was saved about it, and its arrays, all verified."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from archobj_jax.errors import MachineError, UserError
+from archobj_jax.training.state import TrainState, checksums, flatten
+
+PREFIX = "checkpoint"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What was read: the state (or only its parameters), and what was saved about it."""
+
+    path: epath.Path
+    state: Any
+    about: Mapping[str, Any]
+
+
+def find_checkpoint(path: str) -> epath.Path:
+    """The checkpoint at `path`: one itself, or the newest of a run or of a folder of checkpoints.
+
+    Raises:
+      UserError: there is none; names what there is.
+    """
+    given = epath.Path(path) if "://" in path else epath.Path(os.path.abspath(path))
+    if (given / "state").exists():
+        return given
+    for folder in (given / "checkpoints", given):
+        steps = sorted(_steps_in(folder))
+        if steps:
+            return folder / f"{PREFIX}_{steps[-1]}"
+    what = "exists but holds no checkpoint" if given.exists() else "does not exist"
+    raise UserError(
+        f"CHECKPOINT_PATH: {path} {what}; expected MODEL_DIR of a run, its checkpoints folder, or "
+        f"one {PREFIX}_<step>.{_nearby(given)}"
+    )
+
+
+def _steps_in(folder: epath.Path) -> Iterable[int]:
+    if not folder.is_dir():
+        return
+    for child in folder.iterdir():
+        prefix, _, step = child.name.rpartition("_")
+        if prefix == PREFIX and step.isdigit():
+            yield int(step)
+
+
+def _nearby(path: epath.Path) -> str:
+    folder = path.parent if path.parent.name == "checkpoints" else path.parent / "checkpoints"
+    steps = sorted(_steps_in(folder))
+    return f" There are {PREFIX}_{{{','.join(map(str, steps))}}} in {folder}." if steps else ""
+
+
+def described(tree: Any, about: Mapping[str, Any]) -> dict[str, Any]:
+    """`about`, with the shape and a checksum of every array of `tree` as `arrays`, sealed."""
+    sums = checksums(tree)
+    arrays = {name: [list(leaf.shape), sums[name]] for name, leaf in flatten(tree)}
+    content = {**about, "arrays": arrays}
+    return {"content": content, "sha256": _sha256(content)}
+
+
+def read_about(path: epath.Path) -> dict[str, Any]:
+    """What was saved about a checkpoint: `config` (gin), `model`, `lineage`, `arrays`.
+
+    Raises:
+      MachineError: it cannot be read, or is not what was written.
+    """
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            sealed = checkpointer.restore(path / "about")
+        content, sha256 = sealed["content"], sealed["sha256"]
+    except Exception as error:
+        raise _damaged(path, f"about/: {first_line(error)}") from error
+    if _sha256(content) != sha256:
+        raise _damaged(path, "the checksum of about/ differs")
+    return content
+
+
+def restore(path: epath.Path, abstract: Any) -> Restored:
+    """Reads a checkpoint into the shapes and shardings of `abstract`, and verifies its checksums.
+
+    Args:
+      path: of one checkpoint.
+      abstract: a TrainState of `jax.ShapeDtypeStruct`, or a dict with some of its fields.
+
+    Raises:
+      UserError: its arrays are not those of `abstract`: lists the first differences.
+      MachineError: it is damaged.
+    """
+    wanted = as_tree(abstract) if isinstance(abstract, TrainState) else abstract
+    about = read_about(path)
+    _check_same_model(path, wanted, about["arrays"])
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            args = ocp.args.PyTreeRestore(
+                item=wanted,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                partial_restore=True,
+            )
+            tree = checkpointer.restore(path / "state", args)
+    except (jax.errors.JaxRuntimeError, MemoryError, PermissionError):
+        raise  # no room for it, or no right to read it: that is no damage
+    except Exception as error:
+        raise _damaged(path, first_line(error)) from error
+    for name, value in checksums(tree).items():
+        if about["arrays"][name][1] != value:
+            raise _damaged(path, f"the checksum of {name} differs")
+    state = TrainState(**tree) if isinstance(abstract, TrainState) else tree
+    return Restored(path=path, state=state, about=about)
+
+
+def as_tree(state: TrainState) -> dict[str, Any]:
+    """The state as nested dicts and lists, so that reading needs none of our classes."""
+    return {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, short enough for a message of ours."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+def _check_same_model(path: epath.Path, wanted: Any, saved: Mapping[str, Any]) -> None:
+    different = []
+    for name, leaf in flatten(wanted):
+        if name not in saved:
+            different.append(f"it lacks {name}")
+        elif saved[name][0] != list(leaf.shape):
+            different.append(f"{name} is {saved[name][0]}, expected {list(leaf.shape)}")
+    if different:
+        more = f"; and {len(different) - 5} more" if different[5:] else ""
+        raise UserError(
+            f"The checkpoint {path} is of another model or optimizer: "
+            f"{'; '.join(different[:5])}{more}. Name another MODEL_DIR, or configure that model."
+        )
+
+
+def _damaged(path: epath.Path, what: str) -> MachineError:
+    return MachineError(f"The checkpoint {path} is damaged: {what}.")
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
