@@ -7,13 +7,14 @@ G key-value heads · K head dim · F feed-forward · V vocabulary · N layers ·
 it is traced, so it costs nothing at run time.
 """
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 from beartype import beartype
 from jaxtyping import Array, Bool, Float, Int, Key, Num, jaxtyped
 
-F = TypeVar("F")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def checked(function: F) -> F:

@@ -6,6 +6,7 @@ JAX_PLATFORMS=cuda pytest -n 0 -m gpu     what needs a GPU; likewise tpu
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,10 @@ if os.environ["JAX_PLATFORMS"] == "cpu" and "device_count" not in os.environ.get
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Compiled programs are kept for the other worker and for the next time.
+_COMPILED = Path(__file__).parent.parent / "runs/cache/xla_tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 _BY_OPTION = ("slow", "network")
 _BY_PLATFORM = {"gpu": "cuda", "tpu": "tpu"}

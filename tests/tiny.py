@@ -16,6 +16,8 @@ from archobj_jax.architectures.architecture import (
     NonCausalDecoder,
 )
 from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.architectures.parameters import parameter_infos
+from archobj_jax.interop.t5x import insert
 from archobj_jax.objectives import Example, Lengths
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training.state import Blueprint
@@ -55,21 +57,16 @@ def blueprint(architecture: Architecture, devices: int = 1, **mesh: int) -> Blue
 
 @functools.cache
 def parameters(architecture: Architecture, seed: int = 0) -> dict:
-    """Parameters of a fresh model, norm scales made uneven so that they matter."""
-
-    def make():
-        model = architecture.build(nnx.Rngs(params=jax.random.key(seed)))
-        return nnx.to_pure_dict(nnx.state(model, nnx.Param))
-
-    params = jax.jit(make)()
+    """Parameters drawn by numpy (nothing to compile), norm scales uneven so that they matter."""
     rng = np.random.default_rng(seed)
-
-    def uneven(path, x):
-        if path[-1].key == "scale":
-            return x * rng.uniform(0.5, 1.5, x.shape).astype(np.float32)
-        return x
-
-    return jax.tree_util.tree_map_with_path(uneven, params)
+    tree: dict = {}
+    for info in parameter_infos(architecture.abstract()):
+        if info.path[-1] == "scale":
+            value = rng.uniform(0.5, 1.5, info.shape)
+        else:
+            value = rng.normal(0.0, 1.0 if info.path[-1] == "embedding" else 0.3, info.shape)
+        insert(tree, info.path, jnp.asarray(value, jnp.float32))
+    return tree
 
 
 @functools.cache

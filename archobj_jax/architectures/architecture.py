@@ -75,7 +75,7 @@ class EncoderDecoder(Architecture):
     symbol = "ED"
     layout = EncoderDecoderLayout()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.network.num_encoder_layers < 1:
             raise UserError(
                 "NetworkConfig.num_encoder_layers = 0: an encoder-decoder needs at least 1."

@@ -5,7 +5,7 @@ from flax import nnx, struct
 from archobj_jax.architectures.attention_kernels import Dropout, Structure, kernel_for
 from archobj_jax.architectures.layers import Dense
 from archobj_jax.architectures.network import NetworkConfig
-from archobj_jax.architectures.parameters import PROJECTION, query_projection
+from archobj_jax.architectures.parameters import PROJECTION, Initializer, query_projection
 from archobj_jax.architectures.positions import rotate
 from archobj_jax.partitioning.rules import constrain
 from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked, jax
@@ -40,7 +40,7 @@ class Attention(nnx.Module):
         embed, dtype = config.emb_dim, config.compute_dtype
         heads, kv_heads = config.num_heads * config.head_dim, config.kv_heads * config.head_dim
 
-        def inward(size, init):
+        def inward(size: int, init: Initializer) -> Dense:
             return Dense((embed, size), ("embed", "joined_kv"), init, dtype=dtype, rngs=rngs)
 
         self.query = inward(heads, query_projection(config.head_dim))

@@ -67,6 +67,7 @@ class XlaAttention:
     def unsupported(self, config: NetworkConfig) -> str | None:
         """Nothing is unsupported."""
         del config
+        return None
 
     @checked
     def __call__(
@@ -93,7 +94,9 @@ class XlaAttention:
         if dropout is not None:
             weights = weights * _kept(dropout, (batch, heads, 1, source)).astype(weights.dtype)
         weights = weights.reshape(batch, groups, heads // groups, length, source)
-        return jnp.einsum("bghls,bsgk->blghk", weights, value).reshape(batch, length, heads, head_dim)
+        return jnp.einsum("bghls,bsgk->blghk", weights, value).reshape(
+            batch, length, heads, head_dim
+        )
 
 
 def _kept(dropout: Dropout, shape: tuple[int, ...]) -> Array:

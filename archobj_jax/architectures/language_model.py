@@ -6,6 +6,7 @@ the encoder-decoder encoder_input_tokens, encoder_segment_ids.
 """
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 
 from flax import nnx, struct
@@ -124,11 +125,13 @@ class LanguageModel(nnx.Module, abc.ABC):
         """Reads one more token a row; returns the logits that predict the next one."""
         offset = state.length[:, None]
         rows = jnp.arange(tokens.shape[0])
-        places = state.places.replace(segment=state.places.segment.at[rows, state.length].set(1))
+        places = dataclasses.replace(
+            state.places, segment=state.places.segment.at[rows, state.length].set(1)
+        )
         ones = jnp.ones_like(offset)
         query = Places(segment=ones, offset=offset, prefix=jnp.zeros_like(ones, bool))
         hidden, cache = self._decode(tokens[:, None], query, places, state.memory, state.cache)
-        state = state.replace(cache=cache, places=places, length=state.length + 1)
+        state = dataclasses.replace(state, cache=cache, places=places, length=state.length + 1)
         return self.unembed(hidden)[:, 0], state
 
     def _decode(
@@ -139,14 +142,14 @@ class LanguageModel(nnx.Module, abc.ABC):
         memory: Memory | None,
         cache: LayerCache,
     ) -> tuple[Array, LayerCache]:
-        hidden, cache = self.decoder(
+        hidden, extended = self.decoder(
             self.token_embedder(tokens),
             Structure(query, places, mask=self.mask),
             memory=memory,
             cache=cache,
         )
-        assert cache is not None
-        return hidden, cache
+        assert extended is not None
+        return hidden, extended
 
 
 class DecoderModel(LanguageModel):

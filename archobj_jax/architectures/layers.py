@@ -80,15 +80,21 @@ class MlpBlock(nnx.Module):
 
     def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs):
         self.config = config
-        names = ["wi"] if len(config.mlp_activations) == 1 else [
-            f"wi_{i}" for i in range(len(config.mlp_activations))
-        ]
+        names = (
+            ["wi"]
+            if len(config.mlp_activations) == 1
+            else [f"wi_{i}" for i in range(len(config.mlp_activations))]
+        )
         self.input_names = tuple(names)
         dtype = config.compute_dtype
         for name in names:
-            wi = Dense((config.emb_dim, config.mlp_dim), ("embed", "mlp"), MLP, dtype=dtype, rngs=rngs)
+            wi = Dense(
+                (config.emb_dim, config.mlp_dim), ("embed", "mlp"), MLP, dtype=dtype, rngs=rngs
+            )
             setattr(self, name, wi)
-        self.wo = Dense((config.mlp_dim, config.emb_dim), ("mlp", "embed"), MLP, dtype=dtype, rngs=rngs)
+        self.wo = Dense(
+            (config.mlp_dim, config.emb_dim), ("mlp", "embed"), MLP, dtype=dtype, rngs=rngs
+        )
 
     @checked
     def __call__(self, x: Float[Array, "B L D"], key: PRNGKey | None) -> Float[Array, "B L D"]:

@@ -45,10 +45,10 @@ Mask = Callable[[Places, Places], MaskArray]
 def causal(query: Places, key: Places) -> Bool[Array, "_ L S"]:
     """The key is not after the query::
 
-        1 . . .
-        1 1 . .
-        1 1 1 .
-        1 1 1 1
+    1 . . .
+    1 1 . .
+    1 1 1 .
+    1 1 1 1
     """
     return key.offset[:, None, :] <= query.offset[:, :, None]
 
@@ -57,10 +57,10 @@ def causal(query: Places, key: Places) -> Bool[Array, "_ L S"]:
 def same_segment(query: Places, key: Places) -> MaskArray:
     """Query and key are of the same example, and neither is padding; for segments 1 1 2 0::
 
-        1 1 . .
-        1 1 . .
-        . . 1 .
-        . . . .
+    1 1 . .
+    1 1 . .
+    . . 1 .
+    . . . .
     """
     alike = query.segment[:, :, None] == key.segment[:, None, :]
     return alike & (query.segment > 0)[:, :, None]
@@ -70,10 +70,10 @@ def same_segment(query: Places, key: Places) -> MaskArray:
 def in_prefix(query: Places, key: Places) -> MaskArray:
     """Query and key are both of the bidirectional part; for a prefix of two tokens::
 
-        1 1 . .
-        1 1 . .
-        . . . .
-        . . . .
+    1 1 . .
+    1 1 . .
+    . . . .
+    . . . .
     """
     return query.prefix[:, :, None] & key.prefix[:, None, :]
 

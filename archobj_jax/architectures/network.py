@@ -63,11 +63,13 @@ class NetworkConfig:
     remat_policy: RematPolicy = "none"
     attention_kernel: str = "xla"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         for field in ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"):
             if getattr(self, field) < 1:
-                raise UserError(f"NetworkConfig.{field} = {getattr(self, field)}: must be positive.")
+                raise UserError(
+                    f"NetworkConfig.{field} = {getattr(self, field)}: must be positive."
+                )
         if self.num_decoder_layers < 1 or self.num_encoder_layers < 0:
             raise UserError(
                 "NetworkConfig.num_decoder_layers must be positive and num_encoder_layers not "

@@ -7,13 +7,15 @@ optimizer reads which is the layer axis, and golden files list them.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from archobj_jax.shapes import Array
+
+M = TypeVar("M", bound=nnx.Module)
 
 LAYERS = "layers"
 """Logical axis of parameters stacked over the layers of a scanned stack."""
@@ -29,11 +31,15 @@ class Initializer:
     def divided_by(self, divisor: float, what: str) -> "Initializer":
         """The same initialiser with its samples divided by `divisor`, described as `what`."""
         return Initializer(
-            f"{self.name} / {what}", lambda key, shape, dtype: self.sample(key, shape, dtype) / divisor
+            f"{self.name} / {what}",
+            lambda key, shape, dtype: self.sample(key, shape, dtype) / divisor,
         )
 
 
-def variance_scaling(mode: str, distribution: str) -> Initializer:
+def variance_scaling(
+    mode: Literal["fan_in", "fan_avg"],
+    distribution: Literal["truncated_normal", "normal", "uniform"],
+) -> Initializer:
     """Variance scaling with scale 1 (`jax.nn.initializers.variance_scaling`)."""
     return Initializer(
         f"variance_scaling(1, {mode}, {distribution})",
@@ -63,7 +69,7 @@ def parameter(
     return nnx.Param(value, logical_axes=axes, initializer=init.name)
 
 
-def stack_layers(make: Callable[[nnx.Rngs], nnx.Module], count: int, *, rngs: nnx.Rngs) -> nnx.Module:
+def stack_layers(make: Callable[[nnx.Rngs], M], count: int, *, rngs: nnx.Rngs) -> M:
     """Makes `count` layers as one module whose parameters have a leading `layers` axis."""
     keys = jax.random.split(rngs.params(), count)
     layers = nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)

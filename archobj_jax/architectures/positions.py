@@ -47,7 +47,13 @@ class RelativePositionBias(nnx.Module):
     """A learned bias for each head and bucket of relative position, added to attention logits."""
 
     def __init__(
-        self, *, num_heads: int, num_buckets: int, max_distance: int, bidirectional: bool, rngs: nnx.Rngs
+        self,
+        *,
+        num_heads: int,
+        num_buckets: int,
+        max_distance: int,
+        bidirectional: bool,
+        rngs: nnx.Rngs,
     ):
         self.num_buckets = num_buckets
         self.max_distance = max_distance

@@ -33,7 +33,7 @@ class Memory:
 
 @struct.dataclass
 class LayerCache:
-    """Keys and values of a layer (or, with a leading axis N, of all): its own, and of the memory."""
+    """Keys and values of a layer, or with a leading axis N of all: its own, and the memory's."""
 
     own: KeyValues
     memory: KeyValues | None
@@ -56,7 +56,7 @@ class Block(nnx.Module):
     ):
         self.config = config
 
-        def norm():
+        def norm() -> RMSNorm:
             return RMSNorm(config.emb_dim, dtype=config.compute_dtype, rngs=rngs)
 
         self.relpos_bias = nnx.data(None)
@@ -88,7 +88,7 @@ class Block(nnx.Module):
         own = self.self_attention.keys_values(normed, structure.query.offset)
         if cache is not None:
             own = cache.own.write(own, structure.query.offset)
-            cache = cache.replace(own=own)
+            cache = LayerCache(own=own, memory=cache.memory)
         bias = context.bias
         if self.relpos_bias is not None:
             bias = self.relpos_bias(structure.query, structure.key, x.dtype)
@@ -108,6 +108,7 @@ class Block(nnx.Module):
         assert context.memory is not None
         places = context.memory.places
         memory = self.memory_keys_values(context.memory) if cache is None else cache.memory
+        assert memory is not None
         structure = Structure(context.structure.query, places, mask=BIDIRECTIONAL)
         return self.encoder_decoder_attention(x, memory, structure=structure, bias=None, key=key)
 
@@ -162,7 +163,13 @@ class Stack(nnx.Module):
         layer_keys = None if keys[0] is None else jax.random.split(keys[0], self.num_layers)
         x = constrain(dropout(embedded, rate, keys[1]), ACTIVATION_AXES)
 
-        def layer(block, x, cache, key, context):
+        def layer(
+            block: Block,
+            x: Array,
+            cache: LayerCache | None,
+            key: PRNGKey | None,
+            context: Context,
+        ) -> tuple[Array, LayerCache | None]:
             return block(x, cache, key, context)
 
         if self.config.remat_policy != "none":
@@ -180,7 +187,9 @@ class Stack(nnx.Module):
         projected = None
         if memory is not None:
             project = nnx.scan(
-                lambda block, memory: block.memory_keys_values(memory), in_axes=(0, None), out_axes=0
+                lambda block, memory: block.memory_keys_values(memory),
+                in_axes=(0, None),
+                out_axes=0,
             )
             projected = project(self.layers, memory)
         return LayerCache(own=KeyValues(key=zeros, value=zeros), memory=projected)

@@ -111,7 +111,7 @@ def train_batches(
         vocabulary's cache.
       MachineError: a damaged shard; while iterating, a damaged record.
     """
-    components = _components(config)
+    components = _components(config, layout)
     parts = [component.rows(config, layout, endless=True) for component in components]
     if len(parts) == 1:
         rows = parts[0]
@@ -145,7 +145,7 @@ def eval_batches(
     """
     config = dataclasses.replace(config, shuffle=False)
     found = {}
-    for component in _components(config):
+    for component in _components(config, layout):
         rows = component.rows(config, layout, endless=False)
         batches = _batched(rows, config, layout, local_rows)
         found[component.task.name] = EvalBatches(batches[:num_batches])
@@ -167,14 +167,14 @@ class Description:
     fingerprint: str
 
 
-def describe(config: DatasetConfig) -> Description:
+def describe(config: DatasetConfig, layout: Layout) -> Description:
     """Describes the data; caches what is not cached yet.
 
     Raises:
       UserError: as `train_batches`.
       MachineError: as `train_batches`.
     """
-    components = _components(config)
+    components = _components(config, layout)
     return Description(
         objectives=tuple(dict.fromkeys(c.objective.symbol for c in components)),
         vocab_size=max(c.opened.ids.vocab_size for c in components),
@@ -191,14 +191,15 @@ def _fingerprint(config: DatasetConfig, components: Sequence[_Component]) -> str
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _components(config: DatasetConfig) -> list[_Component]:
-    """Looks the tasks up, checks that they suit the lengths, and caches what is not cached yet."""
+def _components(config: DatasetConfig, layout: Layout) -> list[_Component]:
+    """Looks the tasks up, checks that they suit lengths and layout, caches what is not cached."""
     provider = registry.find(config.mixture_or_task_name, config.module)
     rates = registry.tasks(provider, config.split)
     objectives = {task: registry.objective(task) for task in rates}
     for task in rates:  # all of them, before any hour is spent on caching one
         ids = vocabularies.load(registry.vocabulary(task), config.cache_dir)
         objectives[task].check(config.task_feature_lengths, ids)
+        layout.check(objectives[task].features, config.task_feature_lengths)
     return [
         _Component(task, rate, _cache(task, config), objectives[task])
         for task, rate in rates.items()

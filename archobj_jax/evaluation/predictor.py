@@ -194,11 +194,11 @@ def _generate(
     rows = logits.shape[0]
     tokens = jnp.full((rows, count), eos_id, jnp.int32)
 
-    def unfinished(carry):
+    def unfinished(carry: tuple) -> jax.Array:
         index, _, _, _, ended = carry
         return (index < count) & ~jnp.all(ended)
 
-    def one(carry):
+    def one(carry: tuple) -> tuple:
         index, logits, state, tokens, ended = carry
         token = sampling(logits, jax.random.fold_in(key, index))
         token = jnp.where(ended, eos_id, token)

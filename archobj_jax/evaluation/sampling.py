@@ -22,7 +22,7 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UserError(
                 f"Sampling: temperature = {self.temperature} and top_k = {self.top_k} must not be "

@@ -5,6 +5,7 @@ T5X keeps every layer's parameters apart (`decoder/layers_3/mlp/wi_0/kernel`), o
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def from_t5x(
       suffix: appended to every T5X path, e.g. "/v_row" for an optimizer's slot.
 
     Raises:
-      UserError: a parameter is missing from `arrays`, or `arrays` has one that we have no place for.
+      UserError: a parameter is missing from `arrays` or has another shape, or `arrays` has one
+        that we have no place for.
     """
     has_encoder = any(info.path[0] == "encoder" for info in infos)
     used: set[str] = set()
@@ -61,6 +63,12 @@ def from_t5x(
                 f"{list(info.shape)}." + did_you_mean(name, arrays)
             )
         used.add(name)
+        expected = info.shape if layer is None else info.shape[1:]
+        if not suffix and arrays[name].shape != expected:
+            raise UserError(
+                f"The T5X array '{name}' for {info.name} has the shape "
+                f"{list(arrays[name].shape)}, expected {list(expected)}."
+            )
         return arrays[name]
 
     for info in infos:
@@ -68,11 +76,6 @@ def from_t5x(
             value = np.stack([take(info, layer) for layer in range(info.shape[0])])
         else:
             value = take(info, None)
-        if not suffix and value.shape != info.shape:
-            raise UserError(
-                f"The T5X arrays give {info.name} the shape {list(value.shape)}, "
-                f"expected {list(info.shape)}."
-            )
         insert(tree, info.path, value)
     unused = sorted(name for name in set(arrays) - used if name.endswith(suffix))
     if unused:
@@ -103,6 +106,7 @@ def insert(tree: dict, path: Sequence[str], value: np.ndarray) -> None:
 
 def lookup(tree: Mapping, path: Sequence[str]) -> np.ndarray:
     """The value at `path` of a nested mapping."""
+    value: Any = tree
     for name in path:
-        tree = tree[name]
-    return tree
+        value = value[name]
+    return value

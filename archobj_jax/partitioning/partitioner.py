@@ -103,5 +103,5 @@ def row_sharding(rules: LogicalAxisRules, batch_size: int) -> NamedSharding:
 def local_rows(sharding: NamedSharding, batch_size: int) -> np.ndarray:
     """Which rows of a global batch the devices of this process hold, ascending."""
     indices = sharding.addressable_devices_indices_map((batch_size, 1)).values()
-    rows = [np.arange(batch_size)[index[0]] for index in indices]
+    rows = [np.arange(batch_size)[index[0]] for index in indices if index is not None]
     return np.unique(np.concatenate(rows))

@@ -59,7 +59,9 @@ class LogicalAxisRules:
                     f"No logical-axis rule covers the axis '{axis}'."
                     + did_you_mean(axis, self.rules)
                 )
-            mesh_axes = tuple(a for a in self.rules[axis] if self.mesh.shape[a] > 1 and a not in used)
+            mesh_axes = tuple(
+                a for a in self.rules[axis] if self.mesh.shape[a] > 1 and a not in used
+            )
             if mesh_axes and size % math.prod(self.mesh.shape[a] for a in mesh_axes) == 0:
                 used.update(mesh_axes)
                 dimensions.append(mesh_axes)
@@ -88,7 +90,7 @@ def activated(rules: LogicalAxisRules) -> Iterator[None]:
 
 
 def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """Constrains an activation with logical `axes` by the active rules; without any, `x` as it is."""
+    """Constrains an activation with logical `axes` by the active rules; `x` itself without any."""
     rules = _active.get()
     if rules is None or rules.mesh.size == 1:
         return x

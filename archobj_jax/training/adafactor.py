@@ -7,6 +7,7 @@ mapped over.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,20 +127,24 @@ def adafactor(
       stacked: a tree like the parameters; true where the first axis counts scanned layers.
     """
 
-    def mapped(function, is_stacked, in_axes):
-        return jax.vmap(function, in_axes=in_axes) if is_stacked else function
+    def mapped(function: Callable, is_stacked: bool) -> Callable:
+        return jax.vmap(function) if is_stacked else function
 
-    def init(params):
-        slots = jax.tree.map(lambda p, s: mapped(rule.init, s, 0)(p), params, stacked)
+    def init(params: PyTree) -> AdafactorState:
+        slots = jax.tree.map(lambda p, s: mapped(rule.init, s)(p), params, stacked)
         return AdafactorState(jnp.zeros((), jnp.int32), _transpose(slots, params, Slots))
 
-    def update(gradients, state, params):
+    def update(
+        gradients: PyTree, state: AdafactorState, params: PyTree
+    ) -> tuple[PyTree, AdafactorState]:
         rate = jnp.asarray(learning_rate(state.count), jnp.float32)
         count = state.count.astype(jnp.float32)
 
-        def one(gradient, param, is_stacked, *slots):
+        def one(
+            gradient: Array, param: Array, is_stacked: bool, *slots: Array
+        ) -> tuple[Array, Slots]:
             function = functools.partial(rule.update, count=count, learning_rate=rate)
-            return mapped(function, is_stacked, 0)(gradient, Slots(*slots), param)
+            return mapped(function, is_stacked)(gradient, Slots(*slots), param)
 
         both = jax.tree.map(one, gradients, params, stacked, *state.slots)
         updates = jax.tree.map(lambda _, pair: pair[0], params, both)

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,13 +19,15 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from archobj_jax.errors import MachineError, UserError
+from archobj_jax.training import orbax_noise
 from archobj_jax.training.restoring import (
     PREFIX,
+    LateJsonHandler,
     Restored,
     as_tree,
-    described,
     first_line,
     restore,
+    sealed,
 )
 from archobj_jax.training.state import TrainState
 
@@ -87,9 +89,18 @@ class Checkpoints:
             save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
             cleanup_tmp_directories=True,
         )
-        with _explained(self.directory):
+        try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=options,
+                item_handlers={
+                    "state": ocp.StandardCheckpointHandler(),
+                    "about": LateJsonHandler(),
+                },
+            )
+        except Exception as error:
+            raise _failed(f"open {self.directory}", first_line(error)) from error
         self.blocked_seconds = 0.0
         self.write_seconds = 0.0
         self._saving: int | None = None
@@ -119,12 +130,11 @@ class Checkpoints:
         start = time.perf_counter()
         step = int(state.step)
         tree = as_tree(state)
-        sealed = described(tree, about)
-        with _explained(self.directory, self._saving or step, self.steps()):
+        with self._explained(self._saving or step):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(tree), about=ocp.args.JsonSave(sealed)
+                    state=ocp.args.StandardSave(tree), about=ocp.args.JsonSave(sealed(tree, about))
                 ),
                 metrics=None if loss is None else {"loss": loss},
             )
@@ -137,10 +147,12 @@ class Checkpoints:
         Raises:
           MachineError: it failed.
         """
-        with _explained(self.directory, self._saving, self.steps()):
+        with self._explained(self._saving):
             self._manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
+        self._context = contextlib.ExitStack()
+        self._context.enter_context(orbax_noise.muted())
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
@@ -153,7 +165,7 @@ class Checkpoints:
                 logging.error("%s", failed)
         finally:
             jax.monitoring.unregister_event_duration_listener(self._on_event)
-            with contextlib.suppress(Exception):  # what it waits for has failed above
+            with self._context, contextlib.suppress(Exception):  # what may fail has failed above
                 self._manager.close()
 
     def restore_latest(self, abstract: TrainState) -> Restored | None:
@@ -186,6 +198,17 @@ class Checkpoints:
             )
         return None
 
+    @contextlib.contextmanager
+    def _explained(self, step: int | None) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # Read anew: the manager forgets at once what it will delete after this save.
+            safe = [other for other in sorted(self._manager.all_steps(read=True)) if other != step]
+            newest = f"{PREFIX}_{safe[-1]} is intact" if safe else "none was saved before"
+            what = f"save {PREFIX}_{step} in {self.directory}"
+            raise _failed(what, f"{first_line(error)} ({newest})") from error
+
     def _set_aside(self, paths: list[epath.Path]) -> None:
         if jax.process_index() == 0:
             for path in paths:
@@ -203,18 +226,8 @@ def checkpoint_directory(model_dir: str) -> epath.Path:
     return path if "://" in str(path) else epath.Path(os.path.abspath(path))
 
 
-@contextlib.contextmanager
-def _explained(
-    directory: epath.Path, step: int | None = None, steps: Sequence[int] = ()
-) -> Iterator[None]:
-    """Turns failures of a write into a MachineError that says what is safe and how to go on."""
-    try:
-        yield
-    except Exception as error:
-        what = "open" if step is None else f"save {PREFIX}_{step} in"
-        safe = [other for other in steps if other != step]
-        newest = f"{PREFIX}_{safe[-1]} is intact" if safe else "none was saved before"
-        raise MachineError(
-            f"Could not {what} {directory}: {first_line(error)} ({newest}). Free space or "
-            "mend the storage, then run the same command again: it goes on from there."
-        ) from error
+def _failed(what: str, why: str) -> MachineError:
+    return MachineError(
+        f"Could not {what}: {why}. Free space or mend the storage, then run the same command "
+        "again: it goes on from there."
+    )

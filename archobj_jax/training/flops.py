@@ -43,7 +43,7 @@ def forward_flops(
     for info in infos:
         if info.path[-1] != "kernel":
             continue
-        length = tokens[info.path[0]] if info.path[0] in tokens else target_length
+        length = tokens.get(info.path[0], target_length)
         if "encoder_decoder_attention" in info.path and info.path[-2] in ("key", "value"):
             length = source_length
         per_row += 2.0 * info.size * length

@@ -90,7 +90,7 @@ def train(
     if dry_run:
         print(f"{config}\n{info}", end="")
         return
-    data = loader.describe(train_dataset)
+    data = loader.describe(train_dataset, model.layout)
     if data.vocab_size > model.network.vocab_size:
         raise UserError(
             f"NetworkConfig.vocab_size = {model.network.vocab_size} is smaller than the vocabulary "

@@ -44,7 +44,7 @@ class Loss:
     label_smoothing: float = 0.0
     normalization: str = "sum"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.normalization not in NORMALIZATIONS:
             raise UserError(
                 f"Loss.normalization = {self.normalization!r}: must be one of "

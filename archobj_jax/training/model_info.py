@@ -1,4 +1,4 @@
-"""model-info.txt: every parameter with its shape, logical axes and sharding, and what it all takes."""
+"""model-info.txt: every parameter, how it is sharded, and what the model takes."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,9 @@ from archobj_jax.training.state import Blueprint, per_device_bytes
 
 def model_info(blueprint: Blueprint, abstract_state: Any, batch: Mapping[str, Any]) -> str:
     """The table of parameters, the mesh, and bytes on each device."""
-    rows = [("parameter", "shape", "logical axes", "partition", "initializer")]
+    rows: list[tuple[str, ...]] = [
+        ("parameter", "shape", "logical axes", "partition", "initializer")
+    ]
     for info in blueprint.infos:
         spec = blueprint.rules.spec(info.shape, info.logical_axes)
         parts = ["+".join(p) if isinstance(p, tuple) else p or "-" for p in spec]

@@ -73,8 +73,9 @@ class Muon:
     def build(self, learning_rate: optax.Schedule, stacked: PyTree) -> optax.GradientTransformation:
         """See `Optimizer`. Each layer's matrix is orthogonalised on its own."""
 
-        def dimensions(params):
-            return jax.tree.map(_muon_dimensions, params, stacked)
+        def dimensions(params: PyTree) -> PyTree:
+            # Optax asks again in each update, with what AdamW has masked out.
+            return jax.tree.map(_muon_dimensions, params, stacked, is_leaf=_is_masked)
 
         transform = muon(
             learning_rate,
@@ -86,9 +87,15 @@ class Muon:
         return _clipped(transform, self.clip_global_norm)
 
 
-def _muon_dimensions(param: jax.Array, stacked: bool) -> MuonDimensionNumbers | None:
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
+def _muon_dimensions(
+    param: jax.Array | optax.MaskedNode, stacked: bool
+) -> MuonDimensionNumbers | None:
     first = 1 if stacked else 0
-    if param.ndim - first != 2:
+    if _is_masked(param) or param.ndim - first != 2:
         return None
     return MuonDimensionNumbers(reduction_axis=first, output_axis=first + 1)
 

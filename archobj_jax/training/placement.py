@@ -47,7 +47,8 @@ class Placement:
         """
         if count < 1 or self.batch_size % count:
             raise UserError(
-                f"Trainer.num_microbatches = {count} does not divide BATCH_SIZE = {self.batch_size}."
+                f"Trainer.num_microbatches = {count} does not divide "
+                f"BATCH_SIZE = {self.batch_size}."
             )
         part, own = self.batch_size // count, self.sharding.shard_shape((self.batch_size, 1))[0]
         shards = self.batch_size // own

@@ -59,7 +59,9 @@ class Report:
             return
         self._folder = epath.Path(model_dir)
         path = self._folder / METRICS_FILE
-        write_text(path, "".join(_kept_lines(path, start_step)))
+        with _writing(path):
+            kept = "".join(_kept_lines(path, start_step))
+        write_text(path, kept)
         with _writing(self._folder):
             self._file = path.open("a")
             self._events = Events(self._folder, start_step)

@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from archobj_jax.errors import MachineError, UserError
-from archobj_jax.training.state import TrainState, checksums, flatten
+from archobj_jax.training.state import TrainState, checksums, flatten, started_checksums
 
 PREFIX = "checkpoint"
 
@@ -61,12 +62,29 @@ def _nearby(path: epath.Path) -> str:
     return f" There are {PREFIX}_{{{','.join(map(str, steps))}}} in {folder}." if steps else ""
 
 
-def described(tree: Any, about: Mapping[str, Any]) -> dict[str, Any]:
-    """`about`, with the shape and a checksum of every array of `tree` as `arrays`, sealed."""
-    sums = checksums(tree)
-    arrays = {name: [list(leaf.shape), sums[name]] for name, leaf in flatten(tree)}
-    content = {**about, "arrays": arrays}
-    return {"content": content, "sha256": _sha256(content)}
+def sealed(tree: Any, about: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Starts to describe a checkpoint of `tree`; the function returned waits for it.
+
+    Returns:
+      A function that gives `about` with the shape and a checksum of every array as `arrays`, and
+      a checksum of all that.
+    """
+    sums = started_checksums(tree)
+    shapes = {name: list(leaf.shape) for name, leaf in flatten(tree)}
+
+    def describe() -> dict[str, Any]:
+        arrays = {name: [shapes[name], value] for name, value in sums().items()}
+        content = {**about, "arrays": arrays}
+        return {"content": content, "sha256": _sha256(content)}
+
+    return describe
+
+
+class LateJsonHandler(ocp.JsonCheckpointHandler):
+    """Writes as JSON what a function returns that is called in the background."""
+
+    async def _save_fn(self, x: Callable[[], Any], directory: epath.Path) -> None:
+        await super()._save_fn(x(), directory)
 
 
 def read_about(path: epath.Path) -> dict[str, Any]:
@@ -77,8 +95,8 @@ def read_about(path: epath.Path) -> dict[str, Any]:
     """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            sealed = checkpointer.restore(path / "about")
-        content, sha256 = sealed["content"], sealed["sha256"]
+            saved = checkpointer.restore(path / "about")
+        content, sha256 = saved["content"], saved["sha256"]
     except Exception as error:
         raise _damaged(path, f"about/: {first_line(error)}") from error
     if _sha256(content) != sha256:
@@ -126,6 +144,9 @@ def as_tree(state: TrainState) -> dict[str, Any]:
 
 def first_line(error: Exception) -> str:
     """What an error of a library says, short enough for a message of ours."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's, at the end of much
+    if code is not None:
+        return os.strerror(int(code[1]))
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]
 

@@ -42,7 +42,7 @@ class FactorSchedule:
     steps_per_decay: int = 20_000
     steps_per_cycle: int = 100_000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self._names():
             if name not in FACTORS:
                 raise UserError(

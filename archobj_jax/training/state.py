@@ -1,7 +1,7 @@
 """The train state, and its blueprint: everything about it but the values."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ PyTree = Any
 class TrainState:
     """What a checkpoint holds: steps made, parameters (a nested dict), optimizer state."""
 
-    step: Array
+    step: Any
     params: PyTree
     opt_state: PyTree
 
@@ -85,7 +85,7 @@ class Blueprint:
         return TrainState(step=step, params=params, opt_state=opt_state)
 
     def init(self, transform: optax.GradientTransformation, seed: int) -> TrainState:
-        """A fresh train state, each array made in its sharding; values do not depend on the mesh."""
+        """A fresh train state, made in its shardings; values do not depend on the mesh."""
 
         def make() -> TrainState:
             rngs = nnx.Rngs(params=jax.random.key(seed))
@@ -113,7 +113,9 @@ class Blueprint:
             branch[info.path[-1]] = value(info)
         return tree
 
-    def _place_like_parameter(self, path: Sequence[Any], leaf: jax.ShapeDtypeStruct):
+    def _place_like_parameter(
+        self, path: Sequence[Any], leaf: jax.ShapeDtypeStruct
+    ) -> jax.ShapeDtypeStruct:
         """An optimizer slot lies as its parameter does, less the dimension it has reduced."""
         names = tuple(_key_name(key) for key in path)
         axes: tuple[str, ...] | None = None
@@ -169,8 +171,15 @@ def _checksums(leaves: Sequence[Array]) -> Sequence[Array]:
     return [checksum(leaf) for leaf in leaves]
 
 
+def started_checksums(tree: PyTree) -> Callable[[], Mapping[str, int]]:
+    """Dispatches `checksums`, and returns what waits for them; `tree` may be donated meanwhile."""
+    named = dict(flatten(tree))
+    sums = _checksums(list(named.values()))
+    return lambda: {
+        name: int(value) for name, value in zip(named, jax.device_get(sums), strict=True)
+    }
+
+
 def checksums(tree: PyTree) -> Mapping[str, int]:
     """A 32-bit checksum of each array (of a 32-bit dtype) of a tree, the same on every mesh."""
-    named = dict(flatten(tree))
-    sums = jax.device_get(_checksums(list(named.values())))
-    return {name: int(value) for name, value in zip(named, sums, strict=True)}
+    return started_checksums(tree)()

@@ -62,7 +62,7 @@ class Trainer:
     num_microbatches: int = 1
     on_nonfinite: str = "stop"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.on_nonfinite not in NONFINITE_POLICIES:
             raise UserError(
                 f"Trainer.on_nonfinite = {self.on_nonfinite!r}: must be one of "
@@ -89,9 +89,9 @@ class Trainer:
                 updates, opt_state = transform.update(gradients, state.opt_state, state.params)
                 params = optax.apply_updates(state.params, updates)
                 norms = {
-                    "gradient_norm": optax.global_norm(gradients),
-                    "update_norm": optax.global_norm(updates),
-                    "parameter_norm": optax.global_norm(state.params),
+                    "gradient_norm": optax.tree.norm(gradients),
+                    "update_norm": optax.tree.norm(updates),
+                    "parameter_norm": optax.tree.norm(state.params),
                 }
                 finite = jnp.isfinite(sums.loss) & jnp.isfinite(norms["gradient_norm"])
                 kept = jax.tree.map(
@@ -125,13 +125,13 @@ class Trainer:
         logits = model(batch, key=key)
         losses = self.loss.token_losses(logits, batch["decoder_target_tokens"])
         weights = batch["decoder_loss_weights"]
-        segments = [batch[name] for name in batch if name.endswith("_segment_ids")]
+        filled = [batch[name] > 0 for name in batch if name.endswith("_segment_ids")]
         return Sums(
             loss=jnp.sum(losses.total * weights),
             z_loss=jnp.sum(losses.z_loss * weights),
             correct=jnp.sum(losses.correct * weights),
             weights=jnp.sum(weights),
-            tokens=sum(jnp.sum(s > 0, dtype=jnp.float32) for s in segments),
+            tokens=sum((jnp.sum(f, dtype=jnp.float32) for f in filled), jnp.zeros(())),
         )
 
     def _sums_and_gradients(
@@ -139,7 +139,7 @@ class Trainer:
     ) -> tuple[Sums, PyTree]:
         dropout = blueprint.architecture.network.dropout_rate > 0.0
 
-        def loss_sum(params, batch, key):
+        def loss_sum(params: PyTree, batch: Batch, key: Array) -> tuple[Array, Sums]:
             sums = self._sums(blueprint, params, batch, key if dropout else None)
             return sums.loss, sums
 
@@ -152,7 +152,7 @@ class Trainer:
             first = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], parts), key)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
 
-            def accumulate(total, part):
+            def accumulate(total: PyTree, part: tuple[Array, Batch]) -> tuple[PyTree, None]:
                 index, rows = part
                 new = gradient(params, rows, jax.random.fold_in(key, index))
                 return jax.tree.map(jnp.add, total, new), None

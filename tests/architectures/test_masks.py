@@ -18,7 +18,9 @@ def places(segment, prefix=None) -> Places:
 def matrix(text: str) -> np.ndarray:
     """The first block of dots and ones in `text`."""
     rows = [line.split() for line in text.splitlines()]
-    return np.array([[cell == "1" for cell in row] for row in rows if row and set(row) <= {"1", "."}])
+    return np.array(
+        [[cell == "1" for cell in row] for row in rows if row and set(row) <= {"1", "."}]
+    )
 
 
 def evaluate(mask: masks.Mask, where: Places) -> np.ndarray:
@@ -78,6 +80,8 @@ def test_packed_rows_keep_apart_and_nothing_sees_padding():
 def test_a_query_alone_against_a_cache_gets_its_row_of_the_whole_mask():
     key = places([1, 1, 1, 1], [1, 1, 0, 0])
     for at in range(4):
-        query = Places(key.segment[:, at : at + 1], key.offset[:, at : at + 1], key.prefix[:, at : at + 1])
+        query = Places(
+            key.segment[:, at : at + 1], key.offset[:, at : at + 1], key.prefix[:, at : at + 1]
+        )
         row = np.asarray(masks.PREFIX(query, key))[0, 0]
         np.testing.assert_array_equal(row, evaluate(masks.PREFIX, key)[at])

@@ -38,7 +38,9 @@ def test_bias_is_the_tables_entry_of_each_pair():
             bucket = relative_position_bucket(
                 jnp.asarray(key - query), bidirectional=True, num_buckets=8, max_distance=16
             )
-            np.testing.assert_array_equal(made[0, :, query, key], bias.rel_embedding[...][:, bucket])
+            np.testing.assert_array_equal(
+                made[0, :, query, key], bias.rel_embedding[...][:, bucket]
+            )
 
 
 def test_rotary_scores_depend_on_the_distance_alone():
@@ -54,7 +56,9 @@ def test_rotary_scores_depend_on_the_distance_alone():
     unrotated = np.asarray(jnp.einsum("blhk,bshk->bhls", query, key))
     assert np.abs(scores(0) - unrotated).max() > 0.1
     np.testing.assert_allclose(
-        np.diagonal(scores(5), axis1=2, axis2=3), np.diagonal(unrotated, axis1=2, axis2=3), atol=1e-5
+        np.diagonal(scores(5), axis1=2, axis2=3),
+        np.diagonal(unrotated, axis1=2, axis2=3),
+        atol=1e-5,
     )
 
 

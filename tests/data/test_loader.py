@@ -103,7 +103,10 @@ def test_seeds_and_epochs_differ(config):
 def test_unshuffled_rows_come_in_order(config):
     config = dataclasses.replace(config, shuffle=False)
     first = take(config, 3)["decoder_target_tokens"].reshape(-1, 48)
-    (rows,) = (c.rows(config, DecoderLayout(), endless=False) for c in loader._components(config))
+    (rows,) = (
+        c.rows(config, DecoderLayout(), endless=False)
+        for c in loader._components(config, DecoderLayout())
+    )
     np.testing.assert_array_equal(
         first, np.stack([rows[i]["decoder_target_tokens"] for i in range(12)])
     )
@@ -161,15 +164,24 @@ def test_the_fingerprint_tells_configurations_apart(config, tmp_path):
         dataclasses.replace(config, mixture_or_task_name="tales_full_lm"),
         dataclasses.replace(config, split="validation"),
     ]
-    found = [loader.describe(other).fingerprint for other in others]
+    found = [loader.describe(other, DecoderLayout()).fingerprint for other in others]
     assert len(set(found)) == len(others)
-    assert loader.describe(dataclasses.replace(config, workers=3)).fingerprint == found[0]
+    assert (
+        loader.describe(dataclasses.replace(config, workers=3), DecoderLayout()).fingerprint
+        == found[0]
+    )
 
 
 def test_a_description_names_objective_and_vocabulary(config):
-    described = loader.describe(config)
+    described = loader.describe(config, DecoderLayout())
     assert described.objectives == (FullLm.symbol,)
     assert described.vocab_size == byte_vocabulary().vocab_size
+
+
+def test_lengths_that_the_layout_cannot_have_are_an_error(config):
+    config = dataclasses.replace(config, mixture_or_task_name="news_prefix_lm")
+    with pytest.raises(UserError, match="an encoder-decoder needs a length for 'inputs'"):
+        loader.describe(config, EncoderDecoderLayout())
 
 
 def test_a_damaged_record_reaches_the_caller(config):

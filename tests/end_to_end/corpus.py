@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+
 VARIABLE = "ARCHOBJ_TEST_CORPUS"
 VOCAB_SIZE = 384
 """Bytes, special ids and 100 sentinels are 359; padded to 3 x 128."""

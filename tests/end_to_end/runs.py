@@ -34,7 +34,7 @@ def arguments(model_dir: Path, pair: str = "cd_flm", **bindings: object) -> list
     A binding's name is a macro, or module.function.parameter with `__` for dots.
     """
     work = Path(os.environ["ARCHOBJ_TEST_WORK"])
-    lengths = {"inputs": 36, "targets": 12} if pair.endswith("mlm") else {"targets": 48}
+    lengths = {"inputs": 36, "targets": 9} if pair.endswith("mlm") else {"targets": 48}
     values = {
         "MODEL_DIR": model_dir,
         "MIXTURE_OR_TASK_NAME": f"words_{_TASKS[pair.split('_')[1]]}",

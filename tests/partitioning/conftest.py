@@ -6,7 +6,7 @@ import jax
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_compiler() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield

@@ -1,0 +1,58 @@
+"""Attention kernels are chosen by name; what one cannot do ends the build, not the numbers."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from archobj_jax.architectures import attention_kernels
+from archobj_jax.architectures.attention_kernels import Structure, XlaAttention, kernel_for
+from archobj_jax.architectures.masks import CAUSAL, Places
+from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.errors import UserError
+from tests import tiny
+
+
+class NoBias(XlaAttention):
+    def unsupported(self, config: NetworkConfig) -> str | None:
+        return "relative positions" if config.positions.startswith("relative") else None
+
+
+@pytest.fixture
+def no_bias(monkeypatch):
+    kernels = {**attention_kernels.KERNELS, "no_bias": NoBias()}
+    monkeypatch.setattr(attention_kernels, "KERNELS", kernels)
+
+
+def test_an_unknown_kernel_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"attention_kernel = 'xls'.*Did you mean 'xla'"):
+        kernel_for(tiny.network(attention_kernel="xls"))
+
+
+@pytest.mark.usefixtures("no_bias")
+def test_what_a_kernel_cannot_do_is_an_error_when_the_model_is_built():
+    with pytest.raises(UserError, match="'no_bias' cannot do relative positions"):
+        tiny.CD(tiny.network(attention_kernel="no_bias")).abstract()
+    tiny.CD(tiny.network(attention_kernel="no_bias", positions="rope")).abstract()
+
+
+def test_attention_is_the_softmax_over_what_is_allowed():
+    rng = np.random.default_rng(0)
+    query, key, value = (rng.normal(size=(1, 4, 2, 3)).astype(np.float32) for _ in range(3))
+    bias = rng.normal(size=(1, 2, 4, 4)).astype(np.float32)
+    where = Places.of(jnp.asarray([[1, 1, 2, 0]]))
+    made = XlaAttention()(
+        *map(jnp.asarray, (query, key, value)),
+        structure=Structure(where, where, mask=CAUSAL),
+        bias=jnp.asarray(bias),
+        dropout=None,
+    )
+    reads = [[0], [0, 1], [2], [0, 1, 2, 3]]  # padding reads everything, uniformly
+    for place, keys in enumerate(reads):
+        for head in range(2):
+            logits = query[0, place, head] @ key[0, keys, head].T + bias[0, head, place, keys]
+            weights = np.exp(logits) / np.exp(logits).sum()
+            if place == 3:
+                weights = np.full(4, 0.25)
+            np.testing.assert_allclose(
+                made[0, place, head], weights @ value[0, keys, head], rtol=1e-5, atol=1e-6
+            )

@@ -1,0 +1,125 @@
+"""No position sees its own target, another example, or anything else that it must not.
+
+By perturbation, for all nine pairs of architecture and objective, whole: one raw token of a window
+is changed, the objective (same randomness), the layout and the model run again, and logits must not
+move where they may not read what changed.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from archobj_jax.objectives import FullLm, Objective, PrefixLm, SpanCorruption, rng_for
+from tests import tiny
+
+SPANS = SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)
+OBJECTIVES: dict[str, tuple[Objective, dict[str, int]]] = {
+    "FLM": (FullLm(), {"targets": 9}),
+    "PLM": (PrefixLm(), {"inputs": 9, "targets": 9}),
+    "MLM": (SPANS, {"inputs": 11, "targets": 7}),
+}
+PACKED = {"FLM": 3, "PLM": 2, "MLM": 2}
+ROW = {"inputs": 26, "targets": 28}
+PAIRS = [(a, o, packed) for a in tiny.SYMBOLS for o in OBJECTIVES for packed in (False, True)]
+PLACES = ("segment_ids", "positions", "loss_weights", "causal_attention")
+
+
+@functools.cache
+def perturbed(architecture: str, objective: str, packed: bool):
+    """Rows, the first as it is and each other with one raw token changed, and their logits."""
+    made, lengths = OBJECTIVES[objective]
+    window = made.window(lengths)
+    windows = PACKED[objective] if packed and objective != "PLM" else 1
+    raw = np.random.default_rng(3).integers(2, 40, (windows, window)).astype(np.int32)
+    rows = []
+    for place in range(-1, raw.size):
+        tokens = raw.copy()
+        if place >= 0:
+            tokens.flat[place] += 7
+        examples = [
+            example
+            for index, one in enumerate(tokens)
+            for example in made.examples(one, rng_for(0, index), lengths, tiny.TinyVocabulary())
+        ]
+        rows.append(examples if packed else examples[:1])
+    model = tiny.SYMBOLS[architecture](tiny.NETWORK)
+    # Padded to one number of rows, so that an architecture is compiled once.
+    rows += rows[:1] * (40 - len(rows))
+    batch = tiny.batch_of(model, rows, ROW)
+    logits = tiny.logits_of(model)(tiny.parameters(model), batch)
+    return jax.tree.map(np.asarray, batch), np.asarray(logits)
+
+
+@pytest.mark.parametrize(("architecture", "objective", "packed"), PAIRS)
+def test_no_position_sees_its_own_target(architecture: str, objective: str, packed: bool):
+    batch, logits = perturbed(architecture, objective, packed)
+    segments, weights = batch["decoder_segment_ids"][0], batch["decoder_loss_weights"][0]
+    assert segments.max() == (PACKED[objective] if packed else 1)
+    moved = np.abs(logits - logits[0]).max(axis=-1) > 0
+    targets = batch["decoder_target_tokens"]
+    seen = 0
+    for row in range(1, len(targets)):
+        for at in np.flatnonzero((targets[row] != targets[0]) & (weights > 0)):
+            seen += 1
+            own = segments == segments[at]
+            assert not moved[row, : at + 1][own[: at + 1]].any()
+            if at + 1 < own.size and own[at + 1]:
+                assert moved[row, at + 1], "the next position reads the token"
+    assert seen == np.unique(np.argwhere((targets != targets[0]) & (weights > 0)), axis=0).shape[0]
+    assert seen >= 4
+
+
+@pytest.mark.parametrize(("architecture", "objective", "packed"), PAIRS)
+def test_examples_of_a_row_do_not_see_each_other(architecture: str, objective: str, packed: bool):
+    batch, logits = perturbed(architecture, objective, packed)
+    segments = batch["decoder_segment_ids"][0]
+    moved = np.abs(logits - logits[0]).max(axis=-1) > 0
+    changed = np.zeros((len(logits), segments.max() + 1), bool)
+    for side in ("decoder_target", "encoder_input"):
+        if f"{side}_tokens" in batch:
+            differs = batch[f"{side}_tokens"] != batch[f"{side}_tokens"][0]
+            where = batch[f"{side.split('_')[0]}_segment_ids"][0]
+            for segment in range(segments.max() + 1):
+                changed[:, segment] |= differs[:, where == segment].any(axis=1)
+    assert changed[:, 1:].any(axis=0).all()
+    assert (changed[1:, 1:].sum(axis=1) <= 1).all(), "one raw token lands in one example"
+    for segment in range(1, segments.max() + 1):
+        assert not moved[~changed[:, segment]][:, segments == segment].any()
+
+
+@pytest.mark.parametrize(("architecture", "objective", "packed"), PAIRS)
+def test_a_raw_token_lands_in_one_place(architecture: str, objective: str, packed: bool):
+    """In the inputs or in the targets: never in both, where one would give the other away."""
+    batch, _ = perturbed(architecture, objective, packed)
+    names = [
+        name for name in batch if name.endswith(("decoder_target_tokens", "encoder_input_tokens"))
+    ]
+    differs = sum((batch[name] != batch[name][0]).sum(axis=1) for name in names)
+    assert differs.max() == 1
+    for name in batch:
+        if name.endswith(PLACES):
+            np.testing.assert_array_equal(
+                batch[name], np.broadcast_to(batch[name][0], batch[name].shape)
+            )
+
+
+@pytest.mark.parametrize(("architecture", "sees"), [("CD", False), ("ND", True), ("ED", True)])
+def test_only_bidirectional_inputs_see_later_inputs(architecture: str, sees: bool):
+    model = tiny.SYMBOLS[architecture](tiny.NETWORK)
+    examples = [tiny.example(7, 5), tiny.example(6, 4, 1)]
+    last = {**examples[0], "inputs": examples[0]["inputs"].copy()}
+    last["inputs"][-1] += 1
+    rows = [examples, [last, examples[1]]] + [examples] * 38
+    batch = tiny.batch_of(model, rows, ROW)
+    logits = tiny.logits_of(model)(tiny.parameters(model), batch)
+    moved = np.asarray(jnp.abs(logits[1] - logits[0]).max(axis=-1) > 0)
+    reads_last = 0 if architecture == "ED" else 7  # where the decoder reads the last input
+    assert moved[reads_last]
+    assert moved[0] == sees
+    if architecture == "ND":
+        assert moved[:12].all()
+    if architecture == "CD":
+        assert not moved[:7].any()

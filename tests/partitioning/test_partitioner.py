@@ -1,0 +1,103 @@
+"""Meshes, rules and rows: what lies where, and what is said when it cannot."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from archobj_jax.errors import UserError
+from archobj_jax.partitioning.partitioner import Partitioner, local_rows, row_sharding
+from archobj_jax.partitioning.rules import LogicalAxisRules, activated, constrain
+
+MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+def rules(**options) -> LogicalAxisRules:
+    partitioner = Partitioner(**options)
+    return partitioner.logical_axis_rules(partitioner.mesh())
+
+
+def test_data_takes_what_the_other_axes_leave():
+    assert dict(Partitioner(fsdp=2, tensor=2).mesh().shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert dict(Partitioner().mesh().shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert Partitioner(data=1).mesh(jax.devices()[:1]).size == 1
+
+
+def test_parameters_lie_on_fsdp_by_embed_and_on_tensor_by_the_other():
+    mixed = rules(**MIXED)
+    assert mixed.spec((4, 16, 32), ("layers", "embed", "mlp")) == PartitionSpec(
+        None, "fsdp", "tensor"
+    )
+    assert mixed.spec((64, 16), ("vocab", "embed")) == PartitionSpec("tensor", "fsdp")
+    assert mixed.spec((16,), ("embed",)) == PartitionSpec("fsdp")
+    assert mixed.spec((8, 5), ("batch", "length")) == PartitionSpec(("data", "fsdp"), None)
+    assert mixed.spec((8, 16), (None, "embed")) == PartitionSpec(None, "fsdp")
+
+
+def test_what_does_not_divide_stays_whole_and_a_mesh_axis_serves_once():
+    mixed = rules(**MIXED)
+    assert mixed.spec((5, 16), ("heads", "embed")) == PartitionSpec(None, "fsdp")
+    assert mixed.spec((8, 16, 16), ("batch", "length", "embed")) == PartitionSpec(
+        ("data", "fsdp"), None, None
+    )
+
+
+def test_rules_of_ones_own_replace_the_standard_ones_of_the_same_axis():
+    own = rules(**MIXED, rules=(("embed", ("tensor",)), ("mlp", ())))
+    assert own.spec((16, 32), ("embed", "mlp")) == PartitionSpec("tensor", None)
+    assert own.spec((64, 4), ("vocab", "kv")) == PartitionSpec("tensor", None)
+
+
+@pytest.mark.parametrize("options", [{"fsdp": 0}, {"tensor": -1}, {"data": 0}, {"data": -2}])
+def test_axes_below_one_are_refused(options: dict):
+    with pytest.raises(UserError, match="must be at least 1"):
+        Partitioner(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"data": 3}, {"fsdp": 3}, {"data": 4, "tensor": 4}, {"fsdp": 16}]
+)
+def test_a_mesh_that_does_not_fill_the_devices_is_refused(options: dict):
+    with pytest.raises(UserError, match="does not fill the 8 devices"):
+        Partitioner(**options).mesh()
+
+
+def test_a_planned_mesh_needs_no_devices():
+    planned = Partitioner(data=4, fsdp=16, tensor=4).planned_mesh()
+    assert isinstance(planned, AbstractMesh)
+    assert dict(planned.shape) == {"data": 4, "fsdp": 16, "tensor": 4}
+    assert dict(Partitioner(fsdp=16).planned_mesh().shape) == {"data": 1, "fsdp": 16, "tensor": 1}
+    assert Partitioner(fsdp=4).planned_mesh() == Partitioner(fsdp=4).mesh()
+
+
+def test_a_rule_on_an_unknown_mesh_axis_is_named():
+    with pytest.raises(UserError, match=r"'mlp' is laid on \['model'\]; mesh axes are data"):
+        rules(rules=(("mlp", ("model",)),))
+
+
+def test_a_logical_axis_without_a_rule_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"'embedd'.*Did you mean 'embed'"):
+        rules().spec((16,), ("embedd",))
+
+
+def test_rows_lie_on_data_and_fsdp_and_must_divide():
+    sharding = row_sharding(rules(**MIXED), 8)
+    assert sharding.shard_shape((8, 5)) == (2, 5)
+    np.testing.assert_array_equal(local_rows(sharding, 8), np.arange(8))
+    with pytest.raises(UserError, match=r"BATCH_SIZE = 6 does not divide over the 4 devices"):
+        row_sharding(rules(**MIXED), 6)
+
+
+def test_activations_are_constrained_while_rules_are_active_alone():
+    mixed = rules(**MIXED)
+    x = np.ones((8, 4, 16), np.float32)
+
+    def run(x):
+        return constrain(x, ("batch", "length", "mlp"))
+
+    with activated(mixed):
+        made = jax.jit(run)(x)
+    assert made.sharding.is_equivalent_to(
+        mixed.sharding(x.shape, ("batch", "length", "mlp")), x.ndim
+    )
+    assert "sharding_constraint" not in str(jax.make_jaxpr(lambda x: run(x) + 1)(x))
