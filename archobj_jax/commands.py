@@ -178,7 +178,7 @@ COMMANDS: Mapping[str, Command] = {
                 "a random continuation; another seed, another text",
             ),
             (
-                "archobj generate --gin.CHECKPOINT_PATH=gs://bucket/run/checkpoints/checkpoint_9000 "
+                "archobj generate --gin.CHECKPOINT_PATH=gs://bucket/run/checkpoints/checkpoint_900 "
                 "--prompt='Once upon a time' --max_new_tokens=200",
                 "a checkpoint elsewhere, at one step",
             ),

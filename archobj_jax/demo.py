@@ -23,8 +23,10 @@ def demo(*, model_dir: str = "runs/demo") -> None:
     config.parse([EXPERIMENT], [f"MODEL_DIR={model_dir}"], functions=[loop.train])
     config.call(loop.train, operative_config=config.operative_config_str)
     first, last, held_out = _losses(Path(model_dir) / METRICS_FILE)
-    print(f"\nloss {first['loss']:.3f} at step {first['step']}, {last['loss']:.3f} at step ", end="")
-    print(f"{last['step']}; held-out loss {held_out:.3f}\n")
+    print(
+        f"\nloss {first['loss']:.3f} at step {first['step']}, {last['loss']:.3f} at step "
+        f"{last['step']}; held-out loss {held_out:.3f}\n"
+    )
     texts = Predictor.from_checkpoint(model_dir).generate(PROMPTS, sampling=SAMPLING)
     for prompt, text in zip(PROMPTS, texts, strict=True):
         print(f"  {prompt} … {text}\n")

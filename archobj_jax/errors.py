@@ -11,10 +11,10 @@ USER_ERROR = 2
 """Exit status: the command, a binding, a file or a record is not what it must be."""
 
 MACHINE_ERROR = 74
-"""Exit status (EX_IOERR): a disk, a shard or a checkpoint failed; what was saved before is intact."""
+"""Exit status (EX_IOERR): a disk, a shard or a checkpoint failed; what was saved is intact."""
 
 PREEMPTED = 75
-"""Exit status (EX_TEMPFAIL): stopped by SIGTERM after saving; the same command goes on from there."""
+"""Exit status (EX_TEMPFAIL): stopped by SIGTERM after saving; the same command goes on."""
 
 
 class UserError(Exception):

@@ -10,7 +10,6 @@ it is traced, so it costs nothing at run time.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import jax
 from beartype import beartype
 from jaxtyping import Array, Bool, Float, Int, Key, Num, jaxtyped
 
@@ -25,4 +24,4 @@ def checked(function: F) -> F:
 PRNGKey = Key[Array, ""]
 Tokens = Int[Array, "B L"]
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "Num", "PRNGKey", "Tokens", "checked", "jax"]
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Num", "PRNGKey", "Tokens", "checked"]

@@ -1,5 +1,6 @@
 """Multi-head attention: projections around a kernel, for training and with a key-value cache."""
 
+import jax.numpy as jnp
 from flax import nnx, struct
 
 from archobj_jax.architectures.attention_kernels import Dropout, Structure, kernel_for
@@ -8,9 +9,7 @@ from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import PROJECTION, Initializer, query_projection
 from archobj_jax.architectures.positions import rotate
 from archobj_jax.partitioning.rules import constrain
-from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 
 @struct.dataclass

@@ -8,14 +8,14 @@ position bias; it decides itself whether a dense mask ever exists. What it canno
 from collections.abc import Mapping
 from typing import Protocol
 
+import jax
+import jax.numpy as jnp
 from flax import struct
 
 from archobj_jax.architectures.masks import Mask, MaskArray, Places
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.errors import UserError, did_you_mean
-from archobj_jax.shapes import Array, Float, PRNGKey, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Float, PRNGKey, checked
 
 MASKED_LOGIT = -1e10
 """Where attention is not allowed; finite as T5's, so that a padding row attends uniformly."""

@@ -9,6 +9,7 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 from flax import nnx, struct
 
 from archobj_jax.architectures.attention_kernels import Structure
@@ -18,9 +19,7 @@ from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import MLP
 from archobj_jax.architectures.stack import LayerCache, Memory, Stack
 from archobj_jax.partitioning.rules import constrain
-from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 Batch = Mapping[str, Array]
 

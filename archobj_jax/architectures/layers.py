@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from archobj_jax.architectures.network import NetworkConfig
@@ -13,9 +15,7 @@ from archobj_jax.architectures.parameters import (
     parameter,
 )
 from archobj_jax.partitioning.rules import constrain
-from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 NORM_EPSILON = 1e-6
 _ACTIVATIONS = {

@@ -7,11 +7,10 @@ holds a dense [L, S] array. An architecture is a stack of layers and one of the 
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from flax import struct
 
-from archobj_jax.shapes import Array, Bool, Int, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Bool, Int, checked
 
 
 @struct.dataclass

@@ -2,13 +2,12 @@
 
 import math
 
+import jax.numpy as jnp
 from flax import nnx
 
 from archobj_jax.architectures.masks import Places
 from archobj_jax.architectures.parameters import RELATIVE_POSITION, parameter
-from archobj_jax.shapes import Array, Float, Int, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Float, Int, checked
 
 
 @checked

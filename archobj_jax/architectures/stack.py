@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx, struct
 
 from archobj_jax.architectures.attention import Attention, KeyValues
@@ -12,9 +14,7 @@ from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import stack_layers
 from archobj_jax.architectures.positions import RelativePositionBias
 from archobj_jax.partitioning.rules import constrain
-from archobj_jax.shapes import Array, Float, PRNGKey, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Float, PRNGKey, checked
 
 _REMAT: dict[str, Any] = {
     "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,

@@ -102,7 +102,7 @@ class InferenceEvaluator:
         }
 
     def _batches(self, dataset: Iterable) -> Iterator[tuple[list[int], list[Example]]]:
-        """Indices and examples; the last batch is filled up with copies, so that one shape serves."""
+        """Indices and examples; copies fill the last batch, so that one shape serves."""
         indices: list[int] = []
         examples: list[Example] = []
         for index, features in dataset.as_numpy_iterator():  # type: ignore[attr-defined]

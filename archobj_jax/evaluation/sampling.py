@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from archobj_jax.errors import UserError
-from archobj_jax.shapes import Array, Float, Int, checked, jax
+import jax
+import jax.numpy as jnp
 
-jnp = jax.numpy
+from archobj_jax.errors import UserError
+from archobj_jax.shapes import Array, Float, Int, checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Vocabulary(Protocol):
 class Objective(ABC):
     """Turns a window of the token stream into the examples of one row.
 
-    A subclass states its `name`, the paper's `symbol`, whether its stream carries an EOS after each document
-    (`document_ends`), and the `features` of its examples.
+    A subclass states its `name`, the paper's `symbol`, whether its stream carries an EOS after
+    each document (`document_ends`), and the `features` of its examples.
     """
 
     name: ClassVar[str]

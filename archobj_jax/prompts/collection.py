@@ -1,4 +1,4 @@
-"""Reads PromptSource's `templates.yaml` files: safely, whole folders of them, broken prompts apart."""
+"""PromptSource's `templates.yaml` files, read safely; a broken prompt does not spoil the others."""
 
 import functools
 from collections.abc import Iterator, Mapping

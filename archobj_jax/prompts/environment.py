@@ -32,9 +32,9 @@ class PromptEnvironment(sandbox.SandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(cache_size=0)
         self.globals = dict(operations.FUNCTIONS)
-        self.filters = filters.filters()
+        self.filters: dict[str, Any] = filters.filters()
         self.filters |= {syntax.GUARD: operations.guard, syntax.EACH: operations.each}
-        self.tests = filters.tests()
+        self.tests: dict[str, Any] = filters.tests()
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Returns whether a template may see `obj.attr`."""
@@ -56,8 +56,8 @@ class PromptEnvironment(sandbox.SandboxedEnvironment):
         return operations.binary(context, operator, left, right)
 
     def call(  # Jinja's signature: the template's own keywords may have any name
-        __self,  # noqa: B902, N805
-        __context: Any,  # noqa: N805
+        __self,  # noqa: N805
+        __context: Any,
         __obj: Any,
         *args: Any,
         **kwargs: Any,
@@ -91,11 +91,17 @@ def compiled(source: str, *, cut: bool = False) -> jinja2.Template:
     return environment().from_string(syntax.guarded(syntax.parse(text, environment())))
 
 
+def check(source: str) -> None:
+    """Raises as `compiled` does, without compiling."""
+    syntax.check_length(source)
+    syntax.parse(source, environment())
+
+
 @functools.lru_cache(maxsize=8192)
 def fields(source: str) -> syntax.Fields:
     """Returns the fields that a template reads; raises as `compiled` does."""
     syntax.check_length(source)
-    return syntax.fields(syntax.parse(source, environment()))
+    return syntax.fields(syntax.parse(source, environment()), environment())
 
 
 def render(

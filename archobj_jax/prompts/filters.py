@@ -57,7 +57,7 @@ def _paying(function: Filter) -> Filter:
     return operation
 
 
-def _with_context(function: Filter) -> Filter:
+def _with_context(function: Any) -> Filter:
     """Returns one of Jinja's filters or tests as a function of the context and its arguments."""
     wants = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
     if wants == "context":
@@ -69,7 +69,7 @@ def _with_context(function: Filter) -> Filter:
     return lambda _, *args, **kwargs: function(*args, **kwargs)
 
 
-def _checked(check: Callable[..., Any], function: Filter) -> Filter:
+def _checked(check: Any, function: Filter) -> Filter:
     """Returns `function` with its first argument replaced by what `check` makes of all of them."""
 
     def operation(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,8 @@
 """A template's syntax: what it may consist of, where it must pay, and which fields it reads."""
 
+import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, meta, nodes
 from jinja2.visitor import NodeTransformer
@@ -78,9 +79,9 @@ def parse(source: str, environment: Environment) -> nodes.Template:
     return tree
 
 
-def fields(tree: nodes.Template) -> Fields:
+def fields(tree: nodes.Template, environment: Environment) -> Fields:
     """Returns the variables that `tree`, as `parse` returns it, takes from its example."""
-    read = meta.find_undeclared_variables(tree) - tree.environment.globals.keys()
+    read = meta.find_undeclared_variables(tree) - environment.globals.keys()
     known = {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
     for node in tree.find_all((nodes.Filter, nodes.Test)):
         if isinstance(node.node, nodes.Name) and node.name in _ASKING:
@@ -119,45 +120,54 @@ def _check(node: nodes.Node, environment: Environment) -> None:
 
 
 class _Guards(NodeTransformer):
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        units = 1 + sum(1 for _ in _walk(node)) // _NODES_A_UNIT
-        self.generic_visit(node)
-        node.iter = _filter(node.iter, EACH, [nodes.Const(units)])
-        return node
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        return _paying(self.generic_visit(node, *args, **kwargs))
 
-    def visit_Output(self, node: nodes.Output) -> nodes.Node:
-        self.generic_visit(node)
-        node.nodes = [_guard(child) for child in node.nodes]
-        return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        node.nodes = [_guard(child) for child in node.nodes]
-        return node
+@functools.singledispatch
+def _paying(node: nodes.Node) -> nodes.Node:
+    return node
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        self.generic_visit(node)
-        node.expr = _guard(node.expr)
-        for operand in node.ops:
-            operand.expr = _guard(operand.expr)
-        return node
 
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
-        self.generic_visit(node)
-        if isinstance(node.arg, nodes.Slice):
-            node.node = _guard(node.node)
-        else:
-            node.arg = _guard(node.arg)
-        return node
+@_paying.register
+def _(node: nodes.For) -> nodes.Node:
+    units = 1 + sum(1 for _ in _walk(node)) // _NODES_A_UNIT
+    node.iter = _filter(node.iter, EACH, [nodes.Const(units)])
+    return node
 
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
-        self.generic_visit(node)
-        node.key = _guard(node.key)
-        return node
 
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        self.generic_visit(node)
-        return node if node.ctx == "store" else _filter(node, GUARD, [])
+@_paying.register
+def _(node: nodes.Output | nodes.Concat) -> nodes.Node:
+    node.nodes = [_guard(child) for child in node.nodes]
+    return node
+
+
+@_paying.register
+def _(node: nodes.Compare) -> nodes.Node:
+    node.expr = _guard(node.expr)
+    for operand in node.ops:
+        operand.expr = _guard(operand.expr)
+    return node
+
+
+@_paying.register
+def _(node: nodes.Getitem) -> nodes.Node:
+    if isinstance(node.arg, nodes.Slice):
+        node.node = _guard(node.node)
+    else:
+        node.arg = _guard(node.arg)
+    return node
+
+
+@_paying.register
+def _(node: nodes.Pair) -> nodes.Node:
+    node.key = _guard(node.key)
+    return node
+
+
+@_paying.register
+def _(node: nodes.Tuple) -> nodes.Node:
+    return node if node.ctx == "store" else _filter(node, GUARD, [])
 
 
 def _guard(node: nodes.Expr) -> nodes.Expr:
@@ -166,5 +176,5 @@ def _guard(node: nodes.Expr) -> nodes.Expr:
     return node if free or paid else _filter(node, GUARD, [])
 
 
-def _filter(node: nodes.Expr, name: str, args: list[nodes.Expr]) -> nodes.Filter:
+def _filter(node: nodes.Node, name: str, args: list[nodes.Expr]) -> nodes.Filter:
     return nodes.Filter(node, name, args, [], None, None, lineno=node.lineno)

@@ -10,6 +10,7 @@ import numpy as np
 from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.prompts import environment
 from archobj_jax.prompts.budget import RefusedError
+from archobj_jax.prompts.syntax import Fields
 from archobj_jax.prompts.values import plain
 
 T = TypeVar("T")
@@ -92,10 +93,8 @@ class Template:
 
     def check(self) -> None:
         """Raises PromptError unless both templates are Jinja that a prompt may use."""
-        self._naming(lambda: environment.compiled(self.jinja, cut=True))
-        if self.answer_choices is not None:
-            choices = self.answer_choices
-            self._naming(lambda: environment.compiled(choices))
+        self._naming(lambda: environment.check(self.jinja))
+        self._naming(lambda: environment.check(self.answer_choices or ""))
 
     def fields(self) -> frozenset[str]:
         """Returns the fields of an example that the templates read.
@@ -103,9 +102,7 @@ class Template:
         Raises:
           PromptError: a template is not valid.
         """
-        sources = (self.jinja, self.answer_choices or "")
-        read = self._naming(lambda: [environment.fields(source) for source in sources])
-        return frozenset().union(*(each.read for each in read)) - {CHOICES}
+        return self._fields().read
 
     def render(self, example: Mapping[str, Any], rng: np.random.Generator) -> Rendered | None:
         """Returns the example as this prompt puts it, as PromptSource and T0 do.
@@ -144,6 +141,14 @@ class Template:
             return None
         return self._naming(lambda: self._choices({}, np.random.default_rng(0)))
 
+    def _fields(self) -> Fields:
+        prompt = self._naming(lambda: environment.fields(self.jinja))
+        choices = self._naming(lambda: environment.fields(self.answer_choices or ""))
+        return Fields(
+            (prompt.read | choices.read) - {CHOICES},
+            (prompt.required | choices.required) - {CHOICES},
+        )
+
     def _variables(self, example: Mapping[str, Any]) -> dict[str, Any]:
         try:
             variables = {name.replace("-", "_"): plain(value) for name, value in example.items()}
@@ -154,13 +159,11 @@ class Template:
                 f"{self.title}: the example has a field '{CHOICES}', the name under which a "
                 "template finds its choices; expected another name"
             )
-        for source in (self.jinja, self.answer_choices or ""):
-            fields = self._naming(lambda source=source: environment.fields(source))
-            for name in sorted(fields.required - variables.keys() - {CHOICES}):
-                raise PromptError(
-                    f"{self.title} reads the field '{name}', which the example lacks."
-                    f"{did_you_mean(name, variables)} It has {', '.join(sorted(variables))}"
-                )
+        for name in sorted(self._fields().required - variables.keys()):
+            raise PromptError(
+                f"{self.title} reads the field '{name}', which the example lacks."
+                f"{did_you_mean(name, variables)} It has {', '.join(sorted(variables))}"
+            )
         return {
             name: value.replace(SEPARATOR, _PROTECTED) if isinstance(value, str) else value
             for name, value in variables.items()

@@ -10,12 +10,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from archobj_jax.shapes import Array, jax
+from archobj_jax.shapes import Array
 
-jnp = jax.numpy
 PyTree = Any
 
 

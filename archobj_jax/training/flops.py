@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterable, Mapping
 
 import jax
+import jax.numpy as jnp
 
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import ParameterInfo
-
-jnp = jax.numpy
 
 PEAK_FLOPS: Mapping[str, float] = {
     "TPU v4": 275e12,

@@ -3,12 +3,12 @@
 import dataclasses
 import math
 
+import jax
+import jax.numpy as jnp
 from flax import struct
 
 from archobj_jax.errors import UserError
-from archobj_jax.shapes import Array, Float, Int, checked, jax
-
-jnp = jax.numpy
+from archobj_jax.shapes import Array, Float, Int, checked
 
 NORMALIZATIONS = ("sum", "tokens")
 

@@ -7,10 +7,10 @@ parameters, given which of them are stacked over scanned layers.
 import dataclasses
 from typing import Any, Protocol
 
+import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from archobj_jax.shapes import jax
 from archobj_jax.training.adafactor import AdafactorRule, adafactor
 
 PyTree = Any
@@ -58,7 +58,9 @@ class AdamW:
 
 @dataclasses.dataclass(frozen=True)
 class Muon:
-    """Muon (optax) for matrices, AdamW for the rest. Wants `Loss.normalization = "tokens"`.
+    """Muon (optax) for the kernels of the layers, Adam with Nesterov momentum for all else.
+
+    Wants `Loss.normalization = "tokens"`.
 
     Attributes:
       beta, weight_decay: as `optax.contrib.muon`; updates are scaled to AdamW's RMS (0.2), so that
@@ -74,8 +76,10 @@ class Muon:
         """See `Optimizer`. Each layer's matrix is orthogonalised on its own."""
 
         def dimensions(params: PyTree) -> PyTree:
-            # Optax asks again in each update, with what AdamW has masked out.
-            return jax.tree.map(_muon_dimensions, params, stacked, is_leaf=_is_masked)
+            # Optax asks again in each update, with what Adam takes masked out.
+            return jax.tree_util.tree_map_with_path(
+                _muon_dimensions, params, stacked, is_leaf=_is_masked
+            )
 
         transform = muon(
             learning_rate,
@@ -92,12 +96,12 @@ def _is_masked(node: Any) -> bool:
 
 
 def _muon_dimensions(
-    param: jax.Array | optax.MaskedNode, stacked: bool
+    path: tuple[Any, ...], param: jax.Array | optax.MaskedNode, stacked: bool
 ) -> MuonDimensionNumbers | None:
-    first = 1 if stacked else 0
-    if _is_masked(param) or param.ndim - first != 2:
+    """Dimensions of a kernel [N, in, out]; None for embeddings, norms, positions and logits."""
+    if _is_masked(param) or not stacked or path[-1].key != "kernel":
         return None
-    return MuonDimensionNumbers(reduction_axis=first, output_axis=first + 1)
+    return MuonDimensionNumbers(reduction_axis=1, output_axis=2)
 
 
 def _clipped(

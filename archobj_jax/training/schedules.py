@@ -2,12 +2,11 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from archobj_jax.errors import UserError, did_you_mean
-from archobj_jax.shapes import jax
-
-jnp = jax.numpy
 
 FACTORS = (
     "constant",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx, struct
@@ -15,7 +16,6 @@ from archobj_jax.architectures.parameters import ParameterInfo, parameter_infos
 from archobj_jax.partitioning.rules import LogicalAxisRules, activated
 from archobj_jax.shapes import Array
 
-jnp = jax.numpy
 PyTree = Any
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import struct
 
@@ -15,7 +16,6 @@ from archobj_jax.training.losses import Loss
 from archobj_jax.training.optimizers import Optimizer
 from archobj_jax.training.state import Blueprint, TrainState
 
-jnp = jax.numpy
 PyTree = Any
 Batch = Mapping[str, Array]
 

@@ -100,16 +100,19 @@ def test_factored_statistics_are_the_means_of_rows_and_columns():
 def test_muon_orthogonalises_each_layer():
     gradient = jnp.asarray(normal(2, 8, 6))
     optimizer = Muon(weight_decay=0.0, clip_global_norm=None)
-    params = {"w": jnp.zeros((2, 8, 6)), "scale": jnp.zeros((2, 6))}
-    gradients = {"w": gradient, "scale": gradient[:, 0]}
-    (first, _), _ = two_updates(optimizer, params, gradients, {"w": True, "scale": True}, rate=1.0)
+    shapes = {"kernel": (2, 8, 6), "scale": (2, 6), "embedding": (8, 6)}
+    params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    gradients = {"kernel": gradient, "scale": gradient[:, 0], "embedding": gradient[0]}
+    stacked = {"kernel": True, "scale": True, "embedding": False}
+    (first, _), _ = two_updates(optimizer, params, gradients, stacked, rate=1.0)
     for layer in range(2):
-        singular = np.linalg.svd(np.asarray(first["w"][layer]), compute_uv=False)
+        singular = np.linalg.svd(np.asarray(first["kernel"][layer]), compute_uv=False)
         # Five Newton-Schulz steps bring singular values near 1, scaled to an RMS of 0.2.
         assert singular.max() / singular.min() < 1.8
-        np.testing.assert_allclose(rms(first["w"][layer]) / 0.2, 0.9, atol=0.25)
+        np.testing.assert_allclose(rms(first["kernel"][layer]) / 0.2, 0.9, atol=0.25)
     # The first step of Adam with Nesterov momentum 0.9: 1 + 0.9 * 0.1 / (1 - 0.9^2) of the sign.
-    np.testing.assert_allclose(first["scale"], -1.473684 * np.sign(gradient[:, 0]), rtol=1e-3)
+    for name in ("scale", "embedding"):
+        np.testing.assert_allclose(first[name], -1.473684 * np.sign(gradients[name]), rtol=1e-3)
 
 
 @pytest.mark.parametrize(
