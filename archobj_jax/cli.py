@@ -170,6 +170,7 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
         kind: dict[str, Any] = {"action": "store_true"}
         if option.type is not bool:
             kind = {"type": option.type, "default": option.default, "metavar": name.upper()}
+            kind["required"] = option.required
         parser.add_argument(f"--{name}", help=option.help, **kind)
     if not command.gin:
         return

@@ -13,12 +13,14 @@ class Option:
         type: turns the text into the value; bool makes a switch.
         default: passed when the flag is not given; None passes nothing, so that gin may bind it.
         sets: other parameters that a switch passes when on, so that gin need not bind them.
+        required: whether the command cannot do without it.
     """
 
     help: str
     type: Callable[[str], object] = str
     default: object = None
     sets: Mapping[str, object] = field(default_factory=dict)
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ COMMANDS: Mapping[str, Command] = {
         macros={"CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint"},
         options={
             "inputs": Option("the text before; empty if not given", default=""),
-            "targets": Option("the text to score"),
+            "targets": Option("the text to score", required=True),
         },
         gin_file="t5x_configs/runs/score.gin",
     ),
@@ -185,7 +187,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
         macros={"CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint"},
         options={
-            "prompt": Option("the text to go on from"),
+            "prompt": Option("the text to go on from", required=True),
             "max_new_tokens": Option("tokens to write at most (64)", type=int),
             "temperature": Option("0 for the most likely token, else how random (0)", type=float),
             "top_k": Option("draw among so many most likely tokens; 0 for all (0)", type=int),

@@ -4,7 +4,7 @@ Left out are those that make markup or pad, and those that reach for attributes 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import defaults, pass_context
@@ -26,6 +26,8 @@ _TESTS = (
     *("undefined", "upper", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan"),
     *(">=", "ge", "<", "lt", "lessthan", "<=", "le"),
 )
+_READINGS_OF_SORTING = 8
+"""How often sorting reads each item, about."""
 
 
 def filters() -> dict[str, Filter]:
@@ -34,6 +36,8 @@ def filters() -> dict[str, Filter]:
     checked = {"format": _format, "join": _join, "replace": _replace, "round": _round, "sum": _sum}
     for name, check in checked.items():
         chosen[name] = _checked(check, chosen[name])
+    for name in ("sort", "dictsort"):
+        chosen[name] = _sorting(chosen[name])
     chosen |= {"highlight": _highlight, "most_frequent": _most_frequent}
     chosen |= {"choice": _choice, "random": _choice}
     return {name: _paying(function) for name, function in chosen.items()}
@@ -74,6 +78,16 @@ def _checked(check: Any, function: Filter) -> Filter:
 
     def operation(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         return function(context, check(value, *args, **kwargs), *args, **kwargs)
+
+    return operation
+
+
+def _sorting(function: Filter) -> Filter:
+    def operation(context: Any, items: Any, *args: Any, **kwargs: Any) -> Any:
+        items = items if isinstance(items, Mapping) else list(items)
+        for _ in range(_READINGS_OF_SORTING):
+            context.budget.charge(items)
+        return function(context, items, *args, **kwargs)
 
     return operation
 

@@ -32,7 +32,7 @@ METHODS: dict[type, frozenset[str]] = {
         | {"swapcase", "title", "upper"}
     ),
     list: frozenset(
-        {"append", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"}
+        {"append", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse"}
     ),
     tuple: frozenset({"count", "index"}),
     dict: frozenset({"copy", "get", "items", "keys", "pop", "setdefault", "update", "values"}),
@@ -51,7 +51,7 @@ MAX_DIGITS = 999
 # A width or precision of four digits or more, and one that is taken from the arguments.
 _WIDE = re.compile(r"\d{4,}(?:\.\d*)?[hlL]?[a-zA-Z%]|%[#0\- +]*(?:\d*\.)?\*")
 
-_COMPARING = frozenset({"count", "index", "remove", "sort"})
+_COMPARING = frozenset({"count", "index", "remove"})
 """Methods that read the items of a list or tuple; the others only move them."""
 
 

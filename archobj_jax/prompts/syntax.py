@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, meta, nodes
 from jinja2.visitor import NodeTransformer
 
+from archobj_jax.errors import did_you_mean
 from archobj_jax.prompts.budget import RefusedError
 
 MAX_SOURCE = 1 << 15
@@ -109,14 +110,17 @@ def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
 
 def _check(node: nodes.Node, environment: Environment) -> None:
     if not isinstance(node, _ALLOWED):
-        raise RefusedError(f"line {node.lineno} uses '{type(node).__name__.lower()}'")
+        raise RefusedError(f"uses '{type(node).__name__.lower()}' (line {node.lineno})")
     if isinstance(node, nodes.For) and node.recursive:
-        raise RefusedError(f"line {node.lineno} uses a recursive loop")
+        raise RefusedError(f"uses a recursive loop (line {node.lineno})")
     if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
-        raise RefusedError(f"line {node.lineno} reaches for the attribute '{node.attr}'")
+        raise RefusedError(f"reaches for the attribute '{node.attr}' (line {node.lineno})")
     for kind, known in ((nodes.Filter, environment.filters), (nodes.Test, environment.tests)):
         if isinstance(node, kind) and node.name not in known:
-            raise RefusedError(f"line {node.lineno} uses the {kind.__name__.lower()} '{node.name}'")
+            raise RefusedError(
+                f"uses the {kind.__name__.lower()} '{node.name}' (line {node.lineno})."
+                f"{did_you_mean(node.name, known)}"
+            )
 
 
 class _Guards(NodeTransformer):

@@ -184,8 +184,7 @@ class Template:
         except (RefusedError, jinja2.TemplateError) as error:
             raise PromptError(f"{self.title} {_reason(error)}") from error
         except Exception as error:  # whatever a template's operations may raise
-            reason = f"{type(error).__name__}: {error}"
-            raise PromptError(f"{self.title} fails on this example ({reason})") from error
+            raise PromptError(f"{self.title} fails: {type(error).__name__}: {error}") from error
 
 
 def _split(text: str) -> list[str]:
@@ -196,5 +195,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"is not Jinja: line {error.lineno}: {error.message}"
     if isinstance(error, jinja2.UndefinedError):
-        return f"fails on this example: {error}"
+        return f"fails: {error}"
     return f"is refused: it {error}"

@@ -22,7 +22,7 @@ from archobj_jax.errors import MachineError, UserError
 from archobj_jax.training import orbax_noise
 from archobj_jax.training.restoring import (
     PREFIX,
-    LateJsonHandler,
+    LateJsonSave,
     Restored,
     as_tree,
     first_line,
@@ -51,7 +51,7 @@ class SaveCheckpointConfig:
     keep_period: int | None = None
     keep_best: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.period < 1 or self.keep < 1:
             raise UserError(
                 f"SaveCheckpointConfig: period = {self.period} and keep = {self.keep} must be at "
@@ -88,17 +88,12 @@ class Checkpoints:
             preservation_policy=config.policy(),
             save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
             cleanup_tmp_directories=True,
+            # Else a folder that cannot be made keeps the process waiting for ten minutes.
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
         )
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(
-                self.directory,
-                options=options,
-                item_handlers={
-                    "state": ocp.StandardCheckpointHandler(),
-                    "about": LateJsonHandler(),
-                },
-            )
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
         except Exception as error:
             raise _failed(f"open {self.directory}", first_line(error)) from error
         self.blocked_seconds = 0.0
@@ -130,11 +125,12 @@ class Checkpoints:
         start = time.perf_counter()
         step = int(state.step)
         tree = as_tree(state)
-        with self._explained(self._saving or step):
+        self.wait()
+        with self._explained(step):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(tree), about=ocp.args.JsonSave(sealed(tree, about))
+                    state=ocp.args.StandardSave(tree), about=LateJsonSave(sealed(tree, about))
                 ),
                 metrics=None if loss is None else {"loss": loss},
             )
@@ -149,6 +145,7 @@ class Checkpoints:
         """
         with self._explained(self._saving):
             self._manager.wait_until_finished()
+        self._saving = None
 
     def __enter__(self) -> "Checkpoints":
         self._context = contextlib.ExitStack()

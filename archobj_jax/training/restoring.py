@@ -80,11 +80,19 @@ def sealed(tree: Any, about: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
     return describe
 
 
-class LateJsonHandler(ocp.JsonCheckpointHandler):
-    """Writes as JSON what a function returns that is called in the background."""
+class _LateJsonHandler(ocp.JsonCheckpointHandler):
+    """Writes as JSON what a function returns, which is called in the background."""
 
     async def _save_fn(self, x: Callable[[], Any], directory: epath.Path) -> None:
         await super()._save_fn(x(), directory)
+
+
+@ocp.args.register_with_handler(_LateJsonHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class LateJsonSave(ocp.args.CheckpointArgs):
+    """What Orbax is to save as JSON: the result of `item`, called in the background."""
+
+    item: Any = None  # Orbax insists on arguments for reading too, which have none
 
 
 def read_about(path: epath.Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,7 +14,7 @@ class Termination:
 
     def __init__(self) -> None:
         self._noted = False
-        self._previous: signal.Handlers | None = None
+        self._previous: Any = None
 
     def __enter__(self) -> "Termination":
         # Several processes learn of it from JAX's coordination service, which has its own handler.

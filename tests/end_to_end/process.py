@@ -1,4 +1,4 @@
-"""`python -m tests.end_to_end.process INDEX COUNT PORT train …`: one process of a run of several."""
+"""`python -m tests.end_to_end.process INDEX COUNT PORT train …`: one process of several."""
 
 import sys
 

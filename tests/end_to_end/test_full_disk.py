@@ -4,11 +4,13 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from archobj_jax.training.checkpoints import Checkpoints
 from archobj_jax.training.tensorboard import Events
 from tests.end_to_end import runs
 
@@ -81,6 +83,22 @@ def test_a_checkpoints_folder_that_cannot_be_made_is_named(tmp_path, capfd):
     assert runs.here(tmp_path) == 74
     message = capfd.readouterr().err.splitlines()[-1]
     assert message.startswith(f"archobj: error: Could not open {tmp_path}/checkpoints")
+
+
+def test_a_checkpoints_folder_that_goes_away_ends_the_run_at_once(tmp_path, monkeypatch, capfd):
+    save = Checkpoints.save
+
+    def after_it_went_away(self, state, about, **loss):
+        if int(state.step) == 6:
+            self.wait()
+            self.directory.rename(tmp_path / "elsewhere")
+            self.directory.write_text("a file where a folder must be")
+        save(self, state, about, **loss)
+
+    monkeypatch.setattr(Checkpoints, "save", after_it_went_away)
+    assert runs.here(tmp_path) == 74
+    assert "Could not save checkpoint_6" in capfd.readouterr().err.splitlines()[-1]
+    assert not [t for t in threading.enumerate() if "_target_setting_result" in t.name]
 
 
 def test_an_event_that_cannot_be_written_neither_hangs_nor_hides_the_saves(

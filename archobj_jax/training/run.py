@@ -1,0 +1,120 @@
+"""The training loop: steps, and between them records, evaluations and saves."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from archobj_jax.data import loader
+from archobj_jax.errors import PREEMPTED, UserError
+from archobj_jax.training import flops
+from archobj_jax.training.checkpoints import Checkpoints
+from archobj_jax.training.evaluation import Evaluation
+from archobj_jax.training.lineage import Stage
+from archobj_jax.training.meter import Meter, NonFiniteError
+from archobj_jax.training.placement import Placement
+from archobj_jax.training.reporting import Report
+from archobj_jax.training.state import Blueprint, TrainState
+from archobj_jax.training.termination import Termination
+from archobj_jax.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The loop, and what it calls between steps: records, evaluations, saves."""
+
+    blueprint: Blueprint
+    trainer: Trainer
+    placement: Placement
+    evaluation: Evaluation
+    checkpoints: Checkpoints
+    save_period: int
+    stats_period: int
+    total_steps: int
+    stage: Stage
+    about: Mapping[str, Any]
+
+    def meter(self, batch: Mapping[str, Any]) -> Meter:
+        """A meter that knows the operations of a step and what the devices can do."""
+        source = batch.get("encoder_input_tokens")
+        forward = flops.forward_flops(
+            self.blueprint.architecture.network,
+            self.blueprint.infos,
+            rows=self.placement.batch_size,
+            target_length=batch["decoder_input_tokens"].shape[1],
+            source_length=0 if source is None else source.shape[1],
+        )
+        peak, _ = flops.device_peak(jax.local_devices()[0])
+        return Meter(
+            step_flops=flops.train_flops(forward),
+            peak_flops=peak * jax.device_count(),
+            tokens=self.stage.tokens,
+            skipped_steps=self.stage.skipped_steps,
+            stop_on_nonfinite=self.trainer.on_nonfinite == "stop",
+        )
+
+    def execute(
+        self,
+        state: TrainState,
+        step: Callable,
+        batches: loader.Batches,
+        meter: Meter,
+        report: Report,
+    ) -> None:
+        """Runs the steps that are left; evaluates and saves before the next batch is taken."""
+        try:
+            with Termination() as termination:
+                for number in range(self.stage.step + 1, self.total_steps + 1):
+                    with meter.waiting_for_input():
+                        batch = self.placement.put(next(batches))
+                    with jax.transfer_guard("disallow"):
+                        state, metrics = step(state, batch)
+                    meter.add(number, metrics)
+                    stopping = termination.requested(number)
+                    self._between_steps(number, state, meter, report, stopping=stopping)
+                    if stopping:
+                        self.checkpoints.wait()
+                        report.say(f"Stopped by SIGTERM; saved at step {number:,}.")
+                        raise SystemExit(PREEMPTED)
+                self.checkpoints.wait()
+        except NonFiniteError as error:
+            self.checkpoints.wait()
+            raise UserError(self._nonfinite_message(error.step)) from error
+
+    def _between_steps(
+        self, number: int, state: TrainState, meter: Meter, report: Report, *, stopping: bool
+    ) -> None:
+        last = number == self.total_steps
+        if number % self.stats_period == 0 or last:
+            record = meter.record()
+            record["save_blocked_seconds"] = self.checkpoints.blocked_seconds
+            record["save_write_seconds"] = self.checkpoints.write_seconds
+            report.record(number, record)
+            speed = f"loss {record['loss']:.4f}, {record['tokens_per_second']:,.0f} tokens/s"
+            report.progress(number, speed, force=last)
+        else:
+            report.progress(number, "" if meter.loss is None else f"loss {meter.loss:.4f}")
+        loss = None
+        if number % self.evaluation.period == 0 or last:
+            with meter.paused():
+                values, loss = self.evaluation.evaluate(state.params, number)
+            if values:
+                report.record(number, values)
+            for name in (name for name in values if not name.endswith(("z_loss", "target_tokens"))):
+                report.say(f"step {number:,}  {name} {values[name]:.4f}")
+        if number % self.save_period == 0 or last or stopping:
+            with meter.paused():
+                report.flush()
+                stage = self.stage.at(number, meter.tokens, meter.skipped_steps)
+                about = {**self.about, "lineage": [dataclasses.asdict(stage)]}
+                self.checkpoints.save(state, about, loss=loss)
+
+    def _nonfinite_message(self, step: int) -> str:
+        steps = self.checkpoints.steps()
+        newest = f"the newest checkpoint is of step {steps[-1]:,}" if steps else "none was saved"
+        return (
+            f"The loss or gradient of step {step:,} (batch {step - 1:,} of the data) is not "
+            f"finite; {newest}. Lower the learning rate or lengthen the warm-up and run again, or "
+            "set Trainer.on_nonfinite = 'skip' to leave such steps out."
+        )
