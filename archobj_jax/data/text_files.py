@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 import seqio
 import tensorflow as tf
 

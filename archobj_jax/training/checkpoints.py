@@ -160,9 +160,11 @@ class Checkpoints:
                 raise
             if failed.__cause__ is not error.__cause__:  # the first error tells what ended the run
                 logging.error("%s", failed)
+        else:  # after a failed write, threads of it may still complain
+            self._context.close()
         finally:
             jax.monitoring.unregister_event_duration_listener(self._on_event)
-            with self._context, contextlib.suppress(Exception):  # what may fail has failed above
+            with contextlib.suppress(Exception):  # what may fail has failed above
                 self._manager.close()
 
     def restore_latest(self, abstract: TrainState) -> Restored | None:
@@ -183,6 +185,7 @@ class Checkpoints:
             except MachineError as error:
                 logging.error("%s", error)
                 damaged.append(path)
+                self._context.pop_all()  # stays muted: the failed read's threads may complain
             else:
                 if damaged:
                     self._set_aside(damaged)

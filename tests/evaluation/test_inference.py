@@ -16,7 +16,9 @@ LENGTHS = {"inputs": 8, "targets": 4}
 
 
 def exact_match(targets, predictions):
-    return {"exact_match": float(np.mean([t == p for t, p in zip(targets, predictions, strict=True)]))}
+    return {
+        "exact_match": float(np.mean([t == p for t, p in zip(targets, predictions, strict=True)]))
+    }
 
 
 def best_score(targets, scores):
