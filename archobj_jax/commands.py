@@ -88,7 +88,7 @@ COMMANDS: Mapping[str, Command] = {
             "TRAIN_STEPS": "the step to train up to",
             "BATCH_SIZE": "rows a step, over all devices",
             "DROPOUT_RATE": "0.0 for pretraining",
-            "OPTIMIZER": "for instance @optimizers.adafactor()",
+            "OPTIMIZER": "for instance @optimizers.AdamW()",
         },
         options={
             "dry_run": Option(
@@ -118,14 +118,14 @@ COMMANDS: Mapping[str, Command] = {
             (f"archobj cache --gin_file={TINY}", "what an experiment will read"),
             (
                 "archobj cache --gin.MIXTURE_OR_TASK_NAME=my_task "
-                "--gin.MIXTURE_OR_TASK_MODULE=my_tasks --gin.CACHE_DIR=gs://bucket/cache",
-                "a task of your own, for many hosts to read",
+                "--gin.MIXTURE_OR_TASK_MODULE=my_tasks --gin.CACHE_DIR=/mnt/cache",
+                "a task of your own, where many hosts can read it",
             ),
         ),
         macros={
             "MIXTURE_OR_TASK_NAME": "the SeqIO task or mixture",
             "MIXTURE_OR_TASK_MODULE": "the Python module that registers it",
-            "CACHE_DIR": "where caches lie: a folder or gs://bucket/path",
+            "CACHE_DIR": "the folder where caches lie (gs:// only as a mounted folder)",
         },
         gin_file="t5x_configs/runs/cache.gin",
     ),

@@ -5,22 +5,22 @@ import os
 from pathlib import Path
 
 from archobj_jax import config
+from archobj_jax.commands import TINY
 from archobj_jax.evaluation.predictor import Predictor
 from archobj_jax.evaluation.sampling import Sampling
 from archobj_jax.training import loop
 from archobj_jax.training.reporting import METRICS_FILE, TENSORBOARD_DIR
 
-EXPERIMENT = "t5x_configs/experiments/tiny/cd_flm.gin"
 PROMPTS = ("Return the", "If the argument is", "This module provides", "Raises")
 SAMPLING = Sampling(temperature=0.7, top_k=40)
 
 
 def demo(*, model_dir: str = "runs/demo") -> None:
-    """Trains `EXPERIMENT` into `model_dir`, then prints its losses and some continuations.
+    """Trains `TINY` into `model_dir`, then prints its losses and some continuations.
 
     Run again, it goes on from the newest checkpoint: at the end, that is only the printing.
     """
-    config.parse([EXPERIMENT], [f"MODEL_DIR={model_dir}"], functions=[loop.train])
+    config.parse([TINY], [f"MODEL_DIR={model_dir}"], functions=[loop.train])
     config.call(loop.train, operative_config=config.operative_config_str)
     first, last, held_out = _losses(Path(model_dir) / METRICS_FILE)
     print(

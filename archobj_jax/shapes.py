@@ -22,6 +22,5 @@ def checked(function: F) -> F:
 
 
 PRNGKey = Key[Array, ""]
-Tokens = Int[Array, "B L"]
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "Num", "PRNGKey", "Tokens", "checked"]
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Num", "PRNGKey", "checked"]

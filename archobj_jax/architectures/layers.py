@@ -109,7 +109,7 @@ class MlpBlock(nnx.Module):
 
 
 class TokenEmbedder(nnx.Module):
-    """The embedding table, and logits from it when tied, else from a projection of their own."""
+    """The embedding table, and tied logits from it."""
 
     def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs):
         self.config = config

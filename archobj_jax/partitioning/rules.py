@@ -33,10 +33,10 @@ and fsdp by rows. A mesh axis of size 1 shards nothing, so these serve every sha
 
 @dataclasses.dataclass(frozen=True)
 class LogicalAxisRules:
-    """Ordered rules on a mesh.
+    """Rules on a mesh.
 
-    A dimension that the mesh axes of its rule do not divide stays whole; `Partitioner.report` says
-    how much of the parameters that leaves unsharded.
+    A dimension that the mesh axes of its rule do not divide stays whole; model-info.txt and
+    `archobj train --dry_run` say how much of the parameters that leaves unsharded.
     """
 
     mesh: Mesh | AbstractMesh

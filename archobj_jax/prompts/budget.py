@@ -18,8 +18,9 @@ WORK_LIMIT = 500_000
 SIZE_LIMIT = 1 << 20
 """Characters of one value, written out, and of what a template renders to."""
 
-INTEGER_BITS = 4096
-"""Bits of a number that `*` or `**` makes."""
+INTEGER_BITS = 64
+"""Bits of a whole number that a template makes. Larger ones hash alike by design (modulo 2^61 - 1),
+which would make dictionaries slow."""
 
 _CHARACTERS_A_UNIT_SHIFT = 6
 
@@ -67,6 +68,8 @@ class Budget:
         """Returns `value`, new, after paying for it; an iterator pays for each item as it comes."""
         if isinstance(value, Iterator):
             return self.each(value)
+        if type(value) is int:
+            check_bits(value.bit_length())
         self.charge(value)
         return value
 
@@ -101,6 +104,8 @@ def size(value: Any) -> int:
             total += 8
             pending.extend(item)
             pending.extend(item.values())
+        elif kind is range:
+            total += 8 + 8 * len(item)
         elif kind in _CONTAINERS:
             total += 8
             pending.extend(item)
@@ -117,6 +122,12 @@ def check_size(characters: int) -> None:
     """Raises RefusedError if a value of so many characters, about to be made, is too large."""
     if characters > SIZE_LIMIT:
         raise RefusedError(f"would make a value of {characters:,} characters (> {SIZE_LIMIT:,})")
+
+
+def check_bits(bits: int) -> None:
+    """Raises RefusedError if a whole number of so many bits is too large."""
+    if bits > INTEGER_BITS:
+        raise RefusedError(f"makes a number of more than {INTEGER_BITS} bits")
 
 
 _SCALARS = frozenset({bool, float, type(None)})

@@ -22,6 +22,9 @@ from archobj_jax.prompts.embedded_examples import Draws, Example
 
 DATASET = "embedded"
 
+VERSION = 1
+"""Of the examples; to be raised when they change, so that no old cache is taken for a new one."""
+
 
 @dataclass(frozen=True)
 class EmbeddedTask:
@@ -98,6 +101,11 @@ def examples(task: str, split: str) -> Iterator[Example]:
         return rng_for(seed, number)
 
     yield from TASKS[task].make(split, draws)
+
+
+def declaration() -> dict[str, object]:
+    """Returns what the examples depend on: the corpus and how they are made (`VERSION`)."""
+    return {**embedded.declaration(), "family": VERSION}
 
 
 @functools.cache

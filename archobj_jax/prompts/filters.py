@@ -33,7 +33,16 @@ _READINGS_OF_SORTING = 8
 def filters() -> dict[str, Filter]:
     """Returns the filters by name; each wants the context of a `Budget` before its arguments."""
     chosen = {name: _with_context(defaults.DEFAULT_FILTERS[name]) for name in _FILTERS}
-    checked = {"format": _format, "join": _join, "replace": _replace, "round": _round, "sum": _sum}
+    checked = {
+        "float": _number,
+        "format": _format,
+        "int": _number,
+        "join": _join,
+        "replace": _replace,
+        "round": _round,
+        "sum": _sum,
+        "trim": _trim,
+    }
     for name, check in checked.items():
         chosen[name] = _checked(check, chosen[name])
     for name in ("sort", "dictsort"):
@@ -108,6 +117,18 @@ def _replace(s: Any, old: Any, new: Any, count: Any = None) -> str:
     del count
     operations.check_replace(str(s), str(old), str(new))
     return str(s)
+
+
+def _number(value: Any, default: Any = 0, base: Any = 10) -> Any:
+    del default, base
+    if isinstance(value, str) and len(value) > operations.MAX_DIGITS:
+        raise RefusedError(f"reads a number of {len(value):,} digits")
+    return value
+
+
+def _trim(value: Any, chars: Any = None) -> Any:
+    operations.check_strip(str(chars or ""))
+    return value
 
 
 def _round(value: Any, precision: int = 0, method: str = "common") -> Any:

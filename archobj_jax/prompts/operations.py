@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from jinja2 import pass_context, runtime, sandbox, utils
 
-from archobj_jax.prompts.budget import INTEGER_BITS, Budget, RefusedError, check_size, size
+from archobj_jax.prompts.budget import Budget, RefusedError, check_bits, check_size, size
 
 Operation = Callable[..., Any]
 
@@ -27,8 +27,8 @@ METHODS: dict[type, frozenset[str]] = {
     str: frozenset(
         {"capitalize", "casefold", "count", "endswith", "find", "index", "isalpha", "isdigit"}
         | {"islower", "isnumeric", "isspace", "istitle", "isupper", "join", "lower", "lstrip"}
-        | {"partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex"}
-        | {"rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip"}
+        | {"partition", "removeprefix", "removesuffix", "replace", "rstrip", "split"}
+        | {"splitlines", "startswith", "strip"}
         | {"swapcase", "title", "upper"}
     ),
     list: frozenset(
@@ -37,7 +37,8 @@ METHODS: dict[type, frozenset[str]] = {
     tuple: frozenset({"count", "index"}),
     dict: frozenset({"copy", "get", "items", "keys", "pop", "setdefault", "update", "values"}),
 }
-"""The methods, by the type of what they are called on."""
+"""The methods, by the type of what they are called on. Searching from the right is not among them:
+Python does it in time that grows with the product of the lengths."""
 
 LOOP_ATTRIBUTES = frozenset(
     {"changed", "cycle", "depth", "depth0", "first", "index", "index0", "last", "length"}
@@ -46,10 +47,10 @@ LOOP_ATTRIBUTES = frozenset(
 """The attributes of `loop`."""
 
 MAX_DIGITS = 999
-"""The largest width or precision in formatting and rounding."""
+"""The largest width or precision when formatting or rounding; digits read; characters stripped."""
 
 # A width or precision of four digits or more, and one that is taken from the arguments.
-_WIDE = re.compile(r"\d{4,}(?:\.\d*)?[hlL]?[a-zA-Z%]|%[#0\- +]*(?:\d*\.)?\*")
+_WIDE = re.compile(r"(?<!\d)\d{4,}+(?:\.\d*+)?[hlL]?[a-zA-Z%]|%[#0\- +]*+(?:\d*+\.)?\*")
 
 _COMPARING = frozenset({"count", "index", "remove"})
 """Methods that read the items of a list or tuple; the others only move them."""
@@ -65,6 +66,8 @@ def guard(context: Any, value: Any) -> Any:
 @pass_context
 def each(context: Any, items: Any, units: int) -> Iterator[Any]:
     """Returns an iterator over `items` that pays `units`, those of a loop's body, for each."""
+    if units < 1:  # `syntax` gives more; a template may name this filter in `map`
+        raise RefusedError("loops for nothing")
     return context.budget.each(items, units)
 
 
@@ -103,7 +106,7 @@ def binary(context: Any, symbol: str, left: Any, right: Any) -> Any:
     if symbol == "*":
         _check_product(left, right)
     elif symbol == "**" and isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() * max(right, 0))
+        check_bits(left.bit_length() * max(right, 0))
     elif symbol == "%" and isinstance(left, str):
         check_format(left, right)
     operate = sandbox.SandboxedEnvironment.default_binop_table[symbol]
@@ -118,6 +121,12 @@ def check_replace(text: str, old: str, new: str) -> None:
 def check_join(separator: str, items: list[Any]) -> None:
     """Raises RefusedError if `items`, joined, are too large."""
     check_size(size(items) + len(separator) * len(items))
+
+
+def check_strip(characters: str) -> None:
+    """Raises RefusedError if so many characters, each looked for in these, would take long."""
+    if len(characters) > MAX_DIGITS:
+        raise RefusedError(f"strips any of {len(characters):,} characters (> {MAX_DIGITS})")
 
 
 def check_format(text: str, values: Any) -> None:
@@ -135,6 +144,8 @@ def _before_method(budget: Budget, owner: Any, name: str, args: Sequence[Any]) -
         budget.charge_length(owner)
     if type(owner) is str and name == "replace" and len(args) > 1:
         check_replace(owner, str(args[0]), str(args[1]))
+    if name in ("strip", "lstrip", "rstrip") and args:
+        check_strip(str(args[0] or ""))
     if type(owner) is str and name == "join" and args:
         args = (list(args[0]),)
         check_join(owner, args[0])
@@ -145,11 +156,6 @@ def _check_product(left: Any, right: Any) -> None:
     if isinstance(right, int):
         left, right = right, left
     if isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() + right.bit_length())
+        check_bits(left.bit_length() + right.bit_length())
     elif isinstance(left, int) and isinstance(right, str | list | tuple):
         check_size((size(right) + 1) * max(left, 0))
-
-
-def _check_bits(bits: int) -> None:
-    if bits > INTEGER_BITS:
-        raise RefusedError(f"makes a number of more than {INTEGER_BITS:,} bits")

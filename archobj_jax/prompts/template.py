@@ -1,6 +1,6 @@
 """One prompt: a Jinja template of PromptSource that turns a data set's example into two texts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ CHOICES = "answer_choices"
 
 # Stands for the separator where an example's own text holds it; PromptSource's value.
 _PROTECTED = "3ed2dface8203c4c9dfb1a5dc58e41e0"
+_MESSAGE = 500
 
 
 class PromptError(UserError):
@@ -104,6 +105,14 @@ class Template:
         """
         return self._fields().read
 
+    def missing_fields(self, example: Collection[str]) -> list[str]:
+        """Returns the fields that the templates cannot do without and `example` lacks, sorted.
+
+        Raises:
+          PromptError: a template is not valid.
+        """
+        return sorted(self._fields().required - {name.replace("-", "_") for name in example})
+
     def render(self, example: Mapping[str, Any], rng: np.random.Generator) -> Rendered | None:
         """Returns the example as this prompt puts it, as PromptSource and T0 do.
 
@@ -159,7 +168,7 @@ class Template:
                 f"{self.title}: the example has a field '{CHOICES}', the name under which a "
                 "template finds its choices; expected another name"
             )
-        for name in sorted(self._fields().required - variables.keys()):
+        for name in self.missing_fields(variables):
             raise PromptError(
                 f"{self.title} reads the field '{name}', which the example lacks."
                 f"{did_you_mean(name, variables)} It has {', '.join(sorted(variables))}"
@@ -184,7 +193,8 @@ class Template:
         except (RefusedError, jinja2.TemplateError) as error:
             raise PromptError(f"{self.title} {_reason(error)}") from error
         except Exception as error:  # whatever a template's operations may raise
-            raise PromptError(f"{self.title} fails: {type(error).__name__}: {error}") from error
+            reason = _short(f"{type(error).__name__}: {error}")
+            raise PromptError(f"{self.title} fails: {reason}") from error
 
 
 def _split(text: str) -> list[str]:
@@ -195,5 +205,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"is not Jinja: line {error.lineno}: {error.message}"
     if isinstance(error, jinja2.UndefinedError):
-        return f"fails: {error}"
+        return _short(f"fails: {error}")
     return f"is refused: it {error}"
+
+
+def _short(message: str) -> str:
+    """Returns `message`, which may quote a whole value, cut to what a reader reads."""
+    return message if len(message) <= _MESSAGE else message[:_MESSAGE] + "…"

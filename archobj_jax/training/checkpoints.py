@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -22,13 +23,13 @@ from archobj_jax.errors import MachineError, UserError
 from archobj_jax.training import orbax_noise
 from archobj_jax.training.restoring import (
     PREFIX,
-    LateJsonSave,
+    DamagedError,
     Restored,
     as_tree,
     first_line,
     restore,
-    sealed,
 )
+from archobj_jax.training.sealing import LateJsonSave, sealed
 from archobj_jax.training.state import TrainState
 
 _WRITE_EVENT = "/jax/orbax/write/async/total_duration_secs"
@@ -180,16 +181,13 @@ class Checkpoints:
         damaged: list[epath.Path] = []
         for step in reversed(self.steps()):
             path = self.directory / f"{PREFIX}_{step}"
-            try:
-                restored = restore(path, abstract)
-            except MachineError as error:
-                logging.error("%s", error)
+            restored = _restored_on_all(path, abstract)
+            if restored is None:
                 damaged.append(path)
-                self._context.pop_all()  # stays muted: the failed read's threads may complain
-            else:
-                if damaged:
-                    self._set_aside(damaged)
-                return restored
+                continue
+            if damaged:
+                self._set_aside(damaged)
+            return restored
         if damaged:
             raise MachineError(
                 f"Every checkpoint in {self.directory} is damaged: "
@@ -218,6 +216,19 @@ class Checkpoints:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("set aside damaged checkpoints")
         self._manager.reload()
+
+
+def _restored_on_all(path: epath.Path, abstract: TrainState) -> Restored | None:
+    """The checkpoint, or None if any process finds it damaged; says so on stderr."""
+    restored = None
+    try:
+        restored = restore(path, abstract)
+    except DamagedError as error:
+        logging.error("%s", error)
+    if jax.process_count() > 1:
+        intact = multihost_utils.process_allgather(np.array(restored is not None))
+        return restored if intact.all() else None
+    return restored
 
 
 def checkpoint_directory(model_dir: str) -> epath.Path:

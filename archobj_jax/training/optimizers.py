@@ -37,7 +37,7 @@ class AdamW:
     """AdamW (optax). Wants `Loss.normalization = "tokens"`.
 
     Attributes:
-      b1, b2, eps, weight_decay: as `optax.adamw`.
+      b1, b2, eps, weight_decay: as `optax.adamw`; only kernels and embeddings decay.
       clip_global_norm: gradients are scaled down to this global norm; None does not clip.
     """
 
@@ -51,7 +51,12 @@ class AdamW:
         """See `Optimizer`."""
         del stacked
         transform = optax.adamw(
-            learning_rate, b1=self.b1, b2=self.b2, eps=self.eps, weight_decay=self.weight_decay
+            learning_rate,
+            b1=self.b1,
+            b2=self.b2,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            mask=_decayed,
         )
         return _clipped(transform, self.clip_global_norm)
 
@@ -89,6 +94,12 @@ class Muon:
             muon_weight_dimension_numbers=dimensions,
         )
         return _clipped(transform, self.clip_global_norm)
+
+
+def _decayed(params: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key in ("kernel", "embedding"), params
+    )
 
 
 def _is_masked(node: Any) -> bool:

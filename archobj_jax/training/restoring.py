@@ -1,11 +1,9 @@
 """Reading a checkpoint: which one, what was saved about it, and its arrays, all verified."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -13,9 +11,18 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from archobj_jax.errors import MachineError, UserError
-from archobj_jax.training.state import TrainState, checksums, flatten, started_checksums
+from archobj_jax.training.checksums import checksums
+from archobj_jax.training.sealing import content_sha256
+from archobj_jax.training.state import TrainState, flatten
 
 PREFIX = "checkpoint"
+_UNREADABLE = (PermissionError, ConnectionError, TimeoutError)
+_UNREADABLE_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+"""How TensorStore says that a storage did not answer, whatever lies there."""
+
+
+class DamagedError(MachineError):
+    """A checkpoint is not what was written; an older one may be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,53 +69,21 @@ def _nearby(path: epath.Path) -> str:
     return f" There are {PREFIX}_{{{','.join(map(str, steps))}}} in {folder}." if steps else ""
 
 
-def sealed(tree: Any, about: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
-    """Starts to describe a checkpoint of `tree`; the function returned waits for it.
-
-    Returns:
-      A function that gives `about` with the shape and a checksum of every array as `arrays`, and
-      a checksum of all that.
-    """
-    sums = started_checksums(tree)
-    shapes = {name: list(leaf.shape) for name, leaf in flatten(tree)}
-
-    def describe() -> dict[str, Any]:
-        arrays = {name: [shapes[name], value] for name, value in sums().items()}
-        content = {**about, "arrays": arrays}
-        return {"content": content, "sha256": _sha256(content)}
-
-    return describe
-
-
-class _LateJsonHandler(ocp.JsonCheckpointHandler):
-    """Writes as JSON what a function returns, which is called in the background."""
-
-    async def _save_fn(self, x: Callable[[], Any], directory: epath.Path) -> None:
-        await super()._save_fn(x(), directory)
-
-
-@ocp.args.register_with_handler(_LateJsonHandler, for_save=True, for_restore=True)
-@dataclasses.dataclass
-class LateJsonSave(ocp.args.CheckpointArgs):
-    """What Orbax is to save as JSON: the result of `item`, called in the background."""
-
-    item: Any = None  # Orbax insists on arguments for reading too, which have none
-
-
 def read_about(path: epath.Path) -> dict[str, Any]:
     """What was saved about a checkpoint: `config` (gin), `model`, `lineage`, `arrays`.
 
     Raises:
-      MachineError: it cannot be read, or is not what was written.
+      DamagedError: it is not what was written.
+      MachineError: it cannot be read now.
     """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             saved = checkpointer.restore(path / "about")
         content, sha256 = saved["content"], saved["sha256"]
     except Exception as error:
-        raise _damaged(path, f"about/: {first_line(error)}") from error
-    if _sha256(content) != sha256:
-        raise _damaged(path, "the checksum of about/ differs")
+        raise _unusable(path, error) from error
+    if content_sha256(content) != sha256:
+        raise DamagedError(f"The checkpoint {path} is damaged: the checksum of about/ differs.")
     return content
 
 
@@ -121,7 +96,8 @@ def restore(path: epath.Path, abstract: Any) -> Restored:
 
     Raises:
       UserError: its arrays are not those of `abstract`: lists the first differences.
-      MachineError: it is damaged.
+      DamagedError: it is not what was written.
+      MachineError: it cannot be read now.
     """
     wanted = as_tree(abstract) if isinstance(abstract, TrainState) else abstract
     about = read_about(path)
@@ -134,13 +110,13 @@ def restore(path: epath.Path, abstract: Any) -> Restored:
                 partial_restore=True,
             )
             tree = checkpointer.restore(path / "state", args)
-    except (jax.errors.JaxRuntimeError, MemoryError, PermissionError):
-        raise  # no room for it, or no right to read it: that is no damage
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise  # no room for it: that is no damage
     except Exception as error:
-        raise _damaged(path, first_line(error)) from error
+        raise _unusable(path, error) from error
     for name, value in checksums(tree).items():
         if about["arrays"][name][1] != value:
-            raise _damaged(path, f"the checksum of {name} differs")
+            raise DamagedError(f"The checkpoint {path} is damaged: the checksum of {name} differs.")
     state = TrainState(**tree) if isinstance(abstract, TrainState) else tree
     return Restored(path=path, state=state, about=about)
 
@@ -174,9 +150,12 @@ def _check_same_model(path: epath.Path, wanted: Any, saved: Mapping[str, Any]) -
         )
 
 
-def _damaged(path: epath.Path, what: str) -> MachineError:
-    return MachineError(f"The checkpoint {path} is damaged: {what}.")
-
-
-def _sha256(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _unusable(path: epath.Path, error: Exception) -> MachineError:
+    """Damage, unless the error says that the storage does not answer or gives no right to read."""
+    why = first_line(error)
+    if isinstance(error, _UNREADABLE) or any(code in str(error) for code in _UNREADABLE_CODES):
+        return MachineError(
+            f"The checkpoint {path} cannot be read now: {why}. Run the same command again once it "
+            "can; nothing was changed."
+        )
+    return DamagedError(f"The checkpoint {path} is damaged: {why}.")

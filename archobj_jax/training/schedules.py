@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from archobj_jax.errors import UserError, did_you_mean
 
@@ -79,6 +78,3 @@ class FactorSchedule:
             case _:
                 after = jnp.maximum(0.0, n - self.warmup_steps) / self.steps_per_cycle
                 return 0.5 * (1.0 + jnp.cos(jnp.pi * (after % 1.0)))
-
-
-Schedule = optax.Schedule

@@ -1,7 +1,7 @@
 """The train state, and its blueprint: everything about it but the values."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.architectures.language_model import LanguageModel
 from archobj_jax.architectures.parameters import ParameterInfo, parameter_infos
 from archobj_jax.partitioning.rules import LogicalAxisRules, activated
-from archobj_jax.shapes import Array
 
 PyTree = Any
 
@@ -157,29 +156,3 @@ def per_device_bytes(tree: PyTree) -> int:
         int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
     )
-
-
-@jax.jit
-def _checksums(leaves: Sequence[Array]) -> Sequence[Array]:
-    def checksum(x: Array) -> Array:
-        bits = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
-        # An odd multiplier for each place makes swapped elements show; sums modulo 2^32 do not
-        # depend on their order, so neither on the mesh.
-        place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2654435761) + jnp.uint32(1)
-        return jnp.sum(bits * (place | 1), dtype=jnp.uint32)
-
-    return [checksum(leaf) for leaf in leaves]
-
-
-def started_checksums(tree: PyTree) -> Callable[[], Mapping[str, int]]:
-    """Dispatches `checksums`, and returns what waits for them; `tree` may be donated meanwhile."""
-    named = dict(flatten(tree))
-    sums = _checksums(list(named.values()))
-    return lambda: {
-        name: int(value) for name, value in zip(named, jax.device_get(sums), strict=True)
-    }
-
-
-def checksums(tree: PyTree) -> Mapping[str, int]:
-    """A 32-bit checksum of each array (of a 32-bit dtype) of a tree, the same on every mesh."""
-    return started_checksums(tree)()

@@ -1,6 +1,7 @@
 """The train step and the evaluation step: one of each, for every architecture and objective."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ class Trainer:
       loss: what is minimised.
       num_microbatches: parts of a batch that are run one after another, gradients summed in
         float32; memory falls, numbers do not change but for rounding.
-      on_nonfinite: a step whose loss or gradient is not finite changes nothing but the step count,
+      on_nonfinite: a step whose loss or gradient is not finite changes nothing but step counts,
         and training goes on ("skip") or ends with an error that names the step ("stop").
     """
 
@@ -95,7 +96,7 @@ class Trainer:
                 }
                 finite = jnp.isfinite(sums.loss) & jnp.isfinite(norms["gradient_norm"])
                 kept = jax.tree.map(
-                    lambda new, old: jnp.where(finite, new, old),
+                    functools.partial(_kept_if, finite),
                     (params, opt_state),
                     (state.params, state.opt_state),
                 )
@@ -163,6 +164,13 @@ class Trainer:
             scale = 1.0 / jnp.maximum(sums.weights, 1.0)
             gradients = jax.tree.map(lambda g: g * scale, gradients)
         return sums, gradients
+
+
+def _kept_if(finite: Array, new: Array, old: Array) -> Array:
+    """`new` if the step was finite; counts go on in any case, as the global step does."""
+    if jnp.issubdtype(new.dtype, jnp.integer):
+        return new
+    return jnp.where(finite, new, old)
 
 
 def _split_rows(x: Array, count: int) -> Array:

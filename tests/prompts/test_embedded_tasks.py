@@ -25,7 +25,7 @@ def test_some_tasks_are_for_training_and_others_are_held_out():
 
 @pytest.mark.parametrize(("task", "split"), EVERY)
 def test_examples_are_many_balanced_and_without_repetition(task, split):
-    made = list(examples(task, split))
+    made = list(itertools.islice(examples(task, split), 3200))
     assert len(made) > (3000 if split == "train" else 100)
     if "label" in made[0]:
         counts = collections.Counter(example["label"] for example in made)

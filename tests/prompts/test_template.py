@@ -108,6 +108,12 @@ def test_what_fails_on_an_example_is_named():
         render("{{x}} ||| x", {"x": 3j})
 
 
+def test_errors_do_not_quote_whole_values():
+    with pytest.raises(PromptError) as caught:
+        render("{{['a'].index(text)}} ||| x", {"text": "long " * 10_000})
+    assert len(str(caught.value)) < 1000
+
+
 def test_the_example_is_not_changed():
     example = {"items": [1], "more": {"a": [2]}}
     before = copy.deepcopy(example)
