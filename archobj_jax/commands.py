@@ -55,7 +55,7 @@ TINY = "t5x_configs/experiments/tiny/cd_flm.gin"
 
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
-        function="archobj_jax.training.loop:train",
+        function="archobj_jax.training.train:train",
         summary="pretrain a model, or go on where the same command stopped",
         about=(
             "Trains what the gin files describe: a model (architecture and size), a SeqIO task or "

@@ -8,7 +8,7 @@ from archobj_jax import config
 from archobj_jax.commands import TINY
 from archobj_jax.evaluation.predictor import Predictor
 from archobj_jax.evaluation.sampling import Sampling
-from archobj_jax.training import loop
+from archobj_jax.training import train
 from archobj_jax.training.reporting import METRICS_FILE, TENSORBOARD_DIR
 
 PROMPTS = ("Return the", "If the argument is", "This module provides", "Raises")
@@ -20,8 +20,8 @@ def demo(*, model_dir: str = "runs/demo") -> None:
 
     Run again, it goes on from the newest checkpoint: at the end, that is only the printing.
     """
-    config.parse([TINY], [f"MODEL_DIR={model_dir}"], functions=[loop.train])
-    config.call(loop.train, operative_config=config.operative_config_str)
+    config.parse([TINY], [f"MODEL_DIR={model_dir}"], functions=[train.train])
+    config.call(train.train, operative_config=config.operative_config_str)
     first, last, held_out = _losses(Path(model_dir) / METRICS_FILE)
     print(
         f"\nloss {first['loss']:.3f} at step {first['step']}, {last['loss']:.3f} at step "

@@ -16,7 +16,7 @@ from pathlib import Path
 from archobj_jax import config
 from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.architectures.parameters import parameter_infos
-from archobj_jax.training.loop import train
+from archobj_jax.training.train import train
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "t5x_configs/experiments"

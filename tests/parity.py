@@ -27,8 +27,8 @@ from archobj_jax.architectures.architecture import (
     NonCausalDecoder,
 )
 from archobj_jax.architectures.network import NetworkConfig
-from archobj_jax.architectures.parameters import parameter_infos
-from archobj_jax.interop.t5x import from_t5x, insert, to_t5x
+from archobj_jax.architectures.parameters import insert, parameter_infos
+from archobj_jax.interop.t5x import from_t5x, to_t5x
 from archobj_jax.training.losses import Loss
 from archobj_jax.training.optimizers import Adafactor
 

@@ -16,8 +16,7 @@ from archobj_jax.architectures.architecture import (
     NonCausalDecoder,
 )
 from archobj_jax.architectures.network import NetworkConfig
-from archobj_jax.architectures.parameters import parameter_infos
-from archobj_jax.interop.t5x import insert
+from archobj_jax.architectures.parameters import insert, parameter_infos
 from archobj_jax.objectives import Example, Lengths
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training.state import Blueprint

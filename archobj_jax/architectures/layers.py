@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from archobj_jax.architectures.activations import ACTIVATIONS
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import (
     EMBEDDING,
@@ -18,12 +19,6 @@ from archobj_jax.partitioning.rules import constrain
 from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 NORM_EPSILON = 1e-6
-_ACTIVATIONS = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=True),
-    "linear": lambda x: x,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-}
 
 
 def dropout(x: Array, rate: float, key: PRNGKey | None) -> Array:
@@ -100,7 +95,7 @@ class MlpBlock(nnx.Module):
     def __call__(self, x: Float[Array, "B L D"], key: PRNGKey | None) -> Float[Array, "B L D"]:
         """Applies the block; `key` drives dropout."""
         activated = [
-            _ACTIVATIONS[activation](getattr(self, name)(x))
+            ACTIVATIONS[activation](getattr(self, name)(x))
             for name, activation in zip(self.input_names, self.config.mlp_activations, strict=True)
         ]
         product = math.prod(activated[1:], start=activated[0])

@@ -1,18 +1,18 @@
 """The dimensions and choices of a network, shared by all architectures."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 
+from archobj_jax.architectures.activations import ACTIVATIONS
 from archobj_jax.errors import UserError, did_you_mean
 
 Positions = Literal["relative_per_layer", "relative_shared", "rope", "none"]
 RematPolicy = Literal["none", "minimal", "full"]
 
-POSITIONS = ("relative_per_layer", "relative_shared", "rope", "none")
-REMAT_POLICIES = ("none", "minimal", "full")
-ACTIVATIONS = ("gelu", "linear", "relu", "silu")
+POSITIONS: tuple[str, ...] = get_args(Positions)
+REMAT_POLICIES: tuple[str, ...] = get_args(RematPolicy)
 DTYPES = ("float32", "bfloat16")
 
 
@@ -88,7 +88,7 @@ class NetworkConfig:
         self._check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
         self._check_choice("dtype", self.dtype, DTYPES)
         for activation in self.mlp_activations:
-            self._check_choice("mlp_activations", activation, ACTIVATIONS)
+            self._check_choice("mlp_activations", activation, tuple(ACTIVATIONS))
 
     @staticmethod
     def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:

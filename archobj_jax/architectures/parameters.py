@@ -6,7 +6,7 @@ optimizer reads which is the layer axis, and golden files list them.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import jax
@@ -116,3 +116,18 @@ def parameter_infos(model: nnx.Module) -> Iterator[ParameterInfo]:
             logical_axes=variable.logical_axes,
             initializer=variable.initializer,
         )
+
+
+def insert(tree: dict, path: Sequence[str], value: Any) -> None:
+    """Puts `value` at `path` of a nested dict."""
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value
+
+
+def lookup(tree: Mapping, path: Sequence[str]) -> Any:
+    """The value at `path` of a nested mapping."""
+    value: Any = tree
+    for name in path:
+        value = value[name]
+    return value

@@ -136,7 +136,7 @@ def _bindable(owner: Any) -> list[str]:
 
 
 def _endings() -> set[str]:
-    """What gin knows, each by its last name and by the last two: `train` and `loop.train`."""
+    """What gin knows, each by its last name and by the last two: `train` and `train.train`."""
     endings: set[str] = set()
     for selector, _ in gin_config._REGISTRY.items():  # noqa: PERF102 (has no keys())
         parts = selector.split(".")

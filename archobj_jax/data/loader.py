@@ -178,16 +178,18 @@ def describe(config: DatasetConfig, layout: Layout) -> Description:
     return Description(
         objectives=tuple(dict.fromkeys(c.objective.symbol for c in components)),
         vocab_size=max(c.opened.ids.vocab_size for c in components),
-        fingerprint=_fingerprint(config, components),
+        fingerprint=_fingerprint(config, layout, components),
     )
 
 
-def _fingerprint(config: DatasetConfig, components: Sequence[_Component]) -> str:
+def _fingerprint(config: DatasetConfig, layout: Layout, components: Sequence[_Component]) -> str:
     parts = [
         [c.task.name, c.rate, c.opened.manifest.fingerprint, repr(c.objective)] for c in components
     ]
     lengths = sorted(config.task_feature_lengths.items())
-    text = json.dumps([parts, lengths, config.batch_size, config.shuffle, config.seed])
+    text = json.dumps(
+        [parts, repr(layout), lengths, config.batch_size, config.shuffle, config.seed]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import seqio
 
@@ -44,8 +45,14 @@ class InferenceEvaluator:
         """Reads the examples of `config`'s split, at most `num_examples` of each task.
 
         Raises:
-          UserError: no task has metric functions, or the lengths lack inputs or targets.
+          UserError: no task has metric functions, the lengths lack inputs or targets, or several
+            processes run.
         """
+        if jax.process_count() > 1:
+            raise UserError(
+                "infer_eval runs in one process only; leave train.infer_eval_dataset unset and "
+                "evaluate the checkpoints."
+            )
         provider = registry.find(config.mixture_or_task_name, config.module)
         tasks = list(registry.tasks(provider, config.split))
         lengths = dict(config.task_feature_lengths)
@@ -57,7 +64,7 @@ class InferenceEvaluator:
         if not any(task.metric_objs for task in tasks):
             raise UserError(
                 f"'{provider.name}' has no task with metric functions, so infer_eval has nothing "
-                "to compute; set loop.train.infer_eval_dataset = None."
+                "to compute; set train.train.infer_eval_dataset = None."
             )
         vocabulary = registry.vocabulary(tasks[0])
         vocabularies.load(vocabulary, config.cache_dir)

@@ -5,11 +5,10 @@ T5X keeps every layer's parameters apart (`decoder/layers_3/mlp/wi_0/kernel`), o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from archobj_jax.architectures.parameters import ParameterInfo
+from archobj_jax.architectures.parameters import ParameterInfo, insert, lookup
 from archobj_jax.errors import UserError, did_you_mean
 
 _ENCODER_NAMES = {
@@ -95,18 +94,3 @@ def to_t5x(tree: Mapping, infos: Sequence[ParameterInfo]) -> dict[str, np.ndarra
         else:
             arrays[t5x_name(info.path, None, has_encoder=has_encoder)] = value
     return arrays
-
-
-def insert(tree: dict, path: Sequence[str], value: np.ndarray) -> None:
-    """Puts `value` at `path` of a nested dict."""
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = value
-
-
-def lookup(tree: Mapping, path: Sequence[str]) -> np.ndarray:
-    """The value at `path` of a nested mapping."""
-    value: Any = tree
-    for name in path:
-        value = value[name]
-    return value

@@ -12,7 +12,7 @@ from flax import nnx, struct
 
 from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.architectures.language_model import LanguageModel
-from archobj_jax.architectures.parameters import ParameterInfo, parameter_infos
+from archobj_jax.architectures.parameters import ParameterInfo, insert, parameter_infos
 from archobj_jax.partitioning.rules import LogicalAxisRules, activated
 
 PyTree = Any
@@ -106,10 +106,7 @@ class Blueprint:
     def _tree(self, value: Any) -> PyTree:
         tree: dict = {}
         for info in self.infos:
-            branch = tree
-            for name in info.path[:-1]:
-                branch = branch.setdefault(name, {})
-            branch[info.path[-1]] = value(info)
+            insert(tree, info.path, value(info))
         return tree
 
     def _place_like_parameter(

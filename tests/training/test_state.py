@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
+from archobj_jax.training.checksums import checksums
 from archobj_jax.training.optimizers import Adafactor, AdamW
-from archobj_jax.training.state import checksums, flatten, per_device_bytes
+from archobj_jax.training.state import flatten, per_device_bytes
 from tests import tiny
 
 MODEL = tiny.CD(tiny.network(num_decoder_layers=1))

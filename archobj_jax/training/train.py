@@ -1,0 +1,182 @@
+"""`archobj train`: checks the configuration, restores or makes a train state, and runs."""
+
+import hashlib
+from collections.abc import Callable
+
+import jax
+from absl import logging
+from etils import epath
+
+from archobj_jax.architectures.architecture import Architecture
+from archobj_jax.data import loader
+from archobj_jax.data.loader import DatasetConfig
+from archobj_jax.errors import UserError
+from archobj_jax.partitioning.partitioner import Partitioner
+from archobj_jax.training import compilation
+from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
+from archobj_jax.training.evaluation import Evaluation
+from archobj_jax.training.lineage import Stage, model_record
+from archobj_jax.training.loop import TrainingLoop
+from archobj_jax.training.model_info import model_info
+from archobj_jax.training.placement import Placement
+from archobj_jax.training.processes import first_process_first
+from archobj_jax.training.reporting import Report, write_text
+from archobj_jax.training.state import Blueprint, TrainState
+from archobj_jax.training.trainer import Trainer
+
+CONFIG_FILE = "config.gin"
+INFO_FILE = "model-info.txt"
+
+
+def train(
+    *,
+    model: Architecture,
+    model_dir: str,
+    train_dataset: DatasetConfig,
+    train_eval_dataset: DatasetConfig | None = None,
+    infer_eval_dataset: DatasetConfig | None = None,
+    trainer: Trainer,
+    partitioner: Partitioner = Partitioner(),
+    checkpoint: SaveCheckpointConfig = SaveCheckpointConfig(),
+    total_steps: int,
+    eval_period: int = 1000,
+    eval_steps: int | None = None,
+    stats_period: int = 100,
+    random_seed: int = 0,
+    stage: str = "pretrain",
+    compilation_cache_dir: str | None = compilation.DEFAULT_CACHE_DIR,
+    operative_config: Callable[[], str] = lambda: "",
+    dry_run: bool = False,
+) -> None:
+    """Trains until `total_steps`, going on from the newest checkpoint in `model_dir` if any.
+
+    Args:
+      model: architecture and network.
+      model_dir: the run's folder, local or gs://.
+      train_dataset: what to train on.
+      train_eval_dataset: for held-out loss and accuracy; None for neither.
+      infer_eval_dataset: tasks with metric functions, for what SeqIO's Evaluator makes of
+        generated or scored targets; None for none.
+      trainer: optimizer, schedule, loss, microbatches.
+      partitioner: the mesh.
+      checkpoint: when to save, what to keep.
+      total_steps: the last step.
+      eval_period: steps between evaluations; there is one after the last step too.
+      eval_steps: batches of each task in an evaluation; None is all.
+      stats_period: steps between records in metrics.jsonl.
+      random_seed: of parameters and dropout; data has its own.
+      stage: pretrain, adapt or finetune, for the lineage.
+      compilation_cache_dir: where compiled steps are kept between runs; None keeps none.
+      operative_config: returns the gin text to keep with the run.
+      dry_run: prints what the run would be; reads no data and writes nothing.
+
+    Raises:
+      UserError: the configuration cannot work; says which binding. Or a loss was not finite.
+      MachineError: a checkpoint or a record of the data is damaged, or a write failed.
+      SystemExit: with `errors.PREEMPTED`, after SIGTERM and a save.
+    """
+    for name, value in {
+        "total_steps": total_steps, "eval_period": eval_period, "stats_period": stats_period
+    }.items():  # fmt: skip
+        if value < 1:
+            raise UserError(f"train.{name} = {value}: must be at least 1.")
+    compilation.use_cache(compilation_cache_dir)
+    mesh = partitioner.planned_mesh() if dry_run else partitioner.mesh()
+    blueprint = Blueprint.of(model, partitioner.logical_axis_rules(mesh))
+    placement = Placement.of(blueprint.rules, train_dataset.batch_size)
+    placement.check_microbatches(trainer.num_microbatches)
+    abstract_batch = placement.abstract(model.layout, train_dataset.task_feature_lengths)
+    abstract_state = blueprint.abstract_state(trainer.transform(blueprint))
+    info = model_info(blueprint, abstract_state, abstract_batch)
+    config = operative_config()
+    if dry_run:
+        print(f"{config}\n{info}", end="")
+        return
+    with first_process_first("cache the data"):
+        data = loader.describe(train_dataset, model.layout)
+        _check_vocabulary(model, train_dataset, data)
+        evaluation = Evaluation.of(
+            blueprint,
+            trainer,
+            train_eval=train_eval_dataset,
+            infer_eval=infer_eval_dataset,
+            period=eval_period,
+            num_batches=eval_steps,
+        )
+    lineage = Stage(
+        run=model_dir,
+        stage=stage,
+        architecture=model.symbol,
+        objective="+".join(data.objectives),
+        config=hashlib.sha256(config.encode()).hexdigest()[:16],
+        data=data.fingerprint,
+    )
+    with Checkpoints(model_dir, checkpoint) as checkpoints:
+        state, lineage = _initial_state(
+            checkpoints, abstract_state, lineage,
+            fresh=lambda: blueprint.init(trainer.transform(blueprint), random_seed),
+        )  # fmt: skip
+        _write_description(model_dir, config, info)
+        loop = TrainingLoop(
+            blueprint=blueprint,
+            trainer=trainer,
+            placement=placement,
+            evaluation=evaluation,
+            checkpoints=checkpoints,
+            save_period=checkpoint.period,
+            stats_period=stats_period,
+            total_steps=total_steps,
+            stage=lineage,
+            about={"config": config, "model": model_record(model, train_dataset)},
+        )
+        with Report(model_dir, start_step=lineage.step, total_steps=total_steps) as report:
+            if lineage.step >= total_steps:
+                report.say(
+                    f"{model_dir} is at step {lineage.step:,} already; raise TRAIN_STEPS to go on."
+                )
+                return
+            report.say(f"Compiling the train step of {blueprint.parameter_count:,} parameters.")
+            step = compilation.compile_step(
+                trainer.train_step(blueprint, random_seed), abstract_state, abstract_batch
+            )
+            with loader.train_batches(
+                train_dataset, model.layout, start_step=lineage.step, local_rows=placement.rows
+            ) as batches:
+                loop.execute(state, step, batches, loop.meter(abstract_batch), report)
+
+
+def _check_vocabulary(model: Architecture, config: DatasetConfig, data: loader.Description) -> None:
+    if data.vocab_size > model.network.vocab_size:
+        raise UserError(
+            f"NetworkConfig.vocab_size = {model.network.vocab_size} is smaller than the vocabulary "
+            f"of {config.mixture_or_task_name}, {data.vocab_size}; use "
+            f"{-(-data.vocab_size // 128) * 128}."
+        )
+
+
+def _initial_state(
+    checkpoints: Checkpoints,
+    abstract: TrainState,
+    lineage: Stage,
+    *,
+    fresh: Callable[[], TrainState],
+) -> tuple[TrainState, Stage]:
+    """Restore precedence: 1. this run's newest intact checkpoint; 2. from scratch."""
+    restored = checkpoints.restore_latest(abstract)
+    if restored is None:
+        return fresh(), lineage
+    logging.info("Going on from %s.", restored.path)
+    before = restored.about["lineage"][-1]
+    if before["data"] != lineage.data:
+        logging.warning(
+            "The data is not what %s was trained on (another task, length, batch size or seed): "
+            "this goes on, but no longer as the run that was begun.",
+            restored.path,
+        )
+    return restored.state, lineage.at(before["step"], before["tokens"], before["skipped_steps"])
+
+
+def _write_description(model_dir: str, config: str, info: str) -> None:
+    if jax.process_index() == 0:
+        write_text(epath.Path(model_dir) / CONFIG_FILE, config)
+        write_text(epath.Path(model_dir) / INFO_FILE, info)
