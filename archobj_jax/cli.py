@@ -17,9 +17,15 @@ from typing import Any, NoReturn
 import archobj_jax
 from archobj_jax import native_messages
 from archobj_jax.commands import COMMANDS, Command
-from archobj_jax.errors import MACHINE_ERROR, USER_ERROR, MachineError, UserError, did_you_mean
+from archobj_jax.errors import (
+    INTERRUPTED,
+    MACHINE_ERROR,
+    USER_ERROR,
+    MachineError,
+    UserError,
+    did_you_mean,
+)
 
-_INTERRUPTED = 130
 _GIN_NAMES = ["--gin_file", "--gin_search_paths", "--gin.NAME"]
 
 _EXIT_STATUSES = """\
@@ -28,7 +34,8 @@ exit status:
   1   a defect of archobj, with its traceback
   2   something in the command, a gin file or the data needs mending; the message says what
   74  a disk, a shard or a checkpoint failed; what was saved is intact, the message says what next
-  75  stopped by SIGTERM after saving; the same command goes on from there"""
+  75  stopped by SIGTERM after saving; the same command goes on from there
+  130 stopped by Ctrl-C; `archobj train` has saved before"""
 
 _GIN_FLAGS = """\
 Gin files and --gin flags are T5X's. A later file overrides an earlier one, a flag overrides the
@@ -112,7 +119,7 @@ def _reported() -> Iterator[list[int]]:
         status.append(MACHINE_ERROR)
     except KeyboardInterrupt:
         print("archobj: interrupted", file=sys.stderr)
-        status.append(_INTERRUPTED)
+        status.append(INTERRUPTED)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -85,10 +85,11 @@ COMMANDS: Mapping[str, Command] = {
             "MIXTURE_OR_TASK_NAME": "the SeqIO task or mixture to train on",
             "MIXTURE_OR_TASK_MODULE": "the Python module that registers it",
             "TASK_FEATURE_LENGTHS": "tokens a row, e.g. {'inputs': 512, 'targets': 114}",
+            "VOCAB_SIZE": "rows of the embedding table, at least the vocabulary's ids",
             "TRAIN_STEPS": "the step to train up to",
             "BATCH_SIZE": "rows a step, over all devices",
             "DROPOUT_RATE": "0.0 for pretraining",
-            "OPTIMIZER": "for instance @optimizers.AdamW()",
+            "OPTIMIZER": "with its schedule and loss: --gin_file=t5x_configs/optimizers/adamw.gin",
         },
         options={
             "dry_run": Option(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from archobj_jax import config
@@ -36,7 +37,8 @@ def demo(*, model_dir: str = "runs/demo") -> None:
         ("TensorBoard", TENSORBOARD_DIR),
     ):
         print(f"{what:12} {os.path.join(model_dir, name)}")
-    print(f"\nGo on with: archobj generate --gin.CHECKPOINT_PATH={model_dir} --prompt='Return a'")
+    archobj = os.path.relpath(Path(sys.executable).with_name("archobj"))
+    print(f"\nGo on with: {archobj} generate --gin.CHECKPOINT_PATH={model_dir} --prompt='Return a'")
 
 
 def _losses(path: Path) -> tuple[dict, dict, float]:

@@ -16,6 +16,9 @@ MACHINE_ERROR = 74
 PREEMPTED = 75
 """Exit status (EX_TEMPFAIL): stopped by SIGTERM after saving; the same command goes on."""
 
+INTERRUPTED = 130
+"""Exit status (128 + SIGINT): stopped by Ctrl-C; a training run has saved before."""
+
 
 class UserError(Exception):
     """What the user can mend: says what, where, what was expected, and the nearest valid name."""

@@ -108,6 +108,7 @@ def ensure(
         with _locked(folder):
             found = _read(folder) or _build(task, split, root, folder, module, workers)
     _check_vocabulary(folder, found, vocabulary)
+    _check_files(folder, found, task)
     (manifest.check_sums if verify else manifest.check_sizes)(folder, found)
     return Cache(folder, found, ids)
 
@@ -145,6 +146,7 @@ def _build(
         vocabulary=str(vocabulary),
         vocabulary_fingerprint=fingerprint,
         shards=tuple(_build_shards(jobs, _processes(task, split, count, workers))),
+        files=task.source.files(split) if hasattr(task.source, "files") else None,
     )
     if not made.tokens:
         raise UserError(
@@ -251,6 +253,25 @@ def _check_vocabulary(folder: Path, found: manifest.Manifest, vocabulary: seqio.
             f"{found.vocabulary_fingerprint}; the task has {vocabulary}, fingerprint "
             f"{fingerprint}. Name another CACHE_DIR, restore that vocabulary, or delete the folder "
             "to tokenise anew"
+        )
+
+
+def _check_files(folder: Path, found: manifest.Manifest, task: seqio.Task) -> None:
+    """Checks that the files are those that were read, if they are still within reach."""
+    if found.files is None or not hasattr(task.source, "files"):
+        return
+    try:
+        now = {path: rest for path, *rest in task.source.files(found.split)}
+    except (UserError, MachineError):
+        return  # the cache holds all that is needed
+    then = {path: rest for path, *rest in found.files}
+    changed = sorted(path for path in now.keys() | then.keys() if now.get(path) != then.get(path))
+    if changed:
+        more = f" and {len(changed) - 3} more" if changed[3:] else ""
+        raise UserError(
+            f"task '{task.name}', split '{found.split}': {', '.join(changed[:3])}{more} changed, "
+            f"came or went since the text was tokenised into {folder}; delete that folder to "
+            "tokenise anew, or restore the files"
         )
 
 

@@ -182,6 +182,17 @@ def describe(config: DatasetConfig, layout: Layout) -> Description:
     )
 
 
+def check_names(config: DatasetConfig) -> None:
+    """Checks that the task or mixture and its split exist and have objectives; reads no text.
+
+    Raises:
+      UserError: they do not.
+    """
+    provider = registry.find(config.mixture_or_task_name, config.module)
+    for task in registry.tasks(provider, config.split):
+        registry.objective(task)
+
+
 def _fingerprint(config: DatasetConfig, layout: Layout, components: Sequence[_Component]) -> str:
     parts = [
         [c.task.name, c.rate, c.opened.manifest.fingerprint, repr(c.objective)] for c in components

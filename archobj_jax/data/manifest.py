@@ -46,7 +46,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says of one cached split."""
+    """What `manifest.json` says of one cached split.
+
+    `files` is path, size and time of change of each file that the source read, if it reads files.
+    """
 
     task: str
     split: str
@@ -54,6 +57,7 @@ class Manifest:
     vocabulary: str
     vocabulary_fingerprint: str
     shards: tuple[Shard, ...]
+    files: list[list[Any]] | None = None
     format: int = FORMAT
 
     @property

@@ -25,6 +25,10 @@ _COMPRESSED = (".gz", ".zst")
 _EXTRAS = {"gs": "gcp", "gcs": "gcp"}
 
 
+File = tuple[str, int, str]
+"""Path, size in bytes, and when it was last changed."""
+
+
 class TextFiles(seqio.DataSource):
     """Documents from files, elements {"text": string scalar}, in file order.
 
@@ -64,7 +68,7 @@ class TextFiles(seqio.DataSource):
         self._held_out = held_out if "validation" not in patterns else 0.0
         held = ("validation",) if self._held_out else ()
         super().__init__(splits=(*patterns, *held))
-        self._listed: dict[str, list[tuple[str, int]]] = {}
+        self._listed: dict[str, list[File]] = {}
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -81,7 +85,11 @@ class TextFiles(seqio.DataSource):
 
     def size(self, split: str) -> int:
         """Returns the bytes of the files of `split`, compressed as they are."""
-        return sum(size for _, size in self._files(split))
+        return sum(size for _, size, _ in self._files(split))
+
+    def files(self, split: str) -> list[list[Any]]:
+        """Returns path, size and time of change of each file of `split`, ready for JSON."""
+        return [list(file) for file in self._files(split)]
 
     def list_shards(self, split: str) -> list[str]:
         """Returns a name for each shard of `split`."""
@@ -93,7 +101,7 @@ class TextFiles(seqio.DataSource):
     ) -> tf.data.Dataset:
         """Returns the documents of a shard, or of the split, as elements {"text": string}."""
         info = shard_info or seqio.ShardInfo(index=0, num_shards=1)
-        files = [path for path, _ in self._files(split)]
+        files = [path for path, _, _ in self._files(split)]
         first, last = (len(files) * i // info.num_shards for i in (info.index, info.index + 1))
 
         def elements() -> Iterator[dict[str, str]]:
@@ -108,8 +116,8 @@ class TextFiles(seqio.DataSource):
         dataset = tf.data.Dataset.from_generator(elements, output_signature=spec)
         return dataset.shuffle(10_000, seed=seed) if shuffle else dataset
 
-    def _files(self, split: str) -> list[tuple[str, int]]:
-        """Returns path and size of each file of `split`, in order of the paths."""
+    def _files(self, split: str) -> list[File]:
+        """Returns the files of `split`, in order of their paths."""
         if split not in self._listed:
             pattern = self._patterns.get(split, self._patterns["train"])
             self._listed[split] = _find(pattern, f"corpus '{self.name}', split '{split}'")
@@ -217,7 +225,7 @@ def _decoded(content: bytes, where: str) -> str:
         raise UserError(f"{where}: not UTF-8 text ({error})") from error
 
 
-def _find(pattern: str, owner: str) -> list[tuple[str, int]]:
+def _find(pattern: str, owner: str) -> list[File]:
     protocol = pattern.partition("://")[0] if "://" in pattern else ""
     try:
         filesystem, path = fsspec.core.url_to_fs(pattern)
@@ -232,14 +240,20 @@ def _find(pattern: str, owner: str) -> list[tuple[str, int]]:
         raise UserError(f"{owner}: {pattern} cannot be searched ({error})") from error
     except OSError as error:
         raise MachineError(f"{owner}: {pattern} cannot be searched ({error}); try again") from error
-    files = {
-        filesystem.unstrip_protocol(name) if protocol else name: info["size"]
+    files = [
+        (filesystem.unstrip_protocol(name) if protocol else name, info["size"], _changed(info))
         for name, info in found.items()
         if info["type"] == "file"
-    }
+    ]
     if not files:
         raise UserError(f"{owner}: no file matches {pattern}")
-    return sorted(files.items())
+    return sorted(files)
+
+
+def _changed(info: Mapping[str, Any]) -> str:
+    """What a file system says of a file's last change; each kind has its own name for it."""
+    names = (name for name in ("mtime", "updated", "ETag", "LastModified") if name in info)
+    return str(info.get(next(names, ""), ""))
 
 
 def _is_held_out(text: str, share: float) -> bool:

@@ -72,3 +72,29 @@ def recorded_model(record: Mapping[str, Any], *, where: str) -> Architecture:
     if unknown := set(record["network"]) - known:
         raise UserError(f"{where} has network fields {sorted(unknown)} that are not known here.")
     return _ARCHITECTURES[name](NetworkConfig(**record["network"]))
+
+
+def changed_bindings(before: str, now: str) -> list[str]:
+    """What two operative configurations bind differently, as `name: before -> now`.
+
+    Where a run lies and how long it is to train are left out.
+    """
+    old, new = _bindings(before), _bindings(now)
+    return [
+        f"{name}: {old.get(name, 'nothing')} -> {new.get(name, 'nothing')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in ("MODEL_DIR", "TRAIN_STEPS")
+    ]
+
+
+def _bindings(config: str) -> dict[str, str]:
+    """Values by name of an operative configuration, which has continuation lines indented."""
+    bindings: dict[str, str] = {}
+    name = ""
+    for line in config.splitlines():
+        if line.startswith(" ") and name:
+            bindings[name] += line.strip()
+        elif "=" in line and not line.startswith("#"):
+            name, _, value = (part.strip() for part in line.partition("="))
+            bindings[name] = value.rstrip("\\")
+    return bindings

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from archobj_jax.data import loader
-from archobj_jax.errors import PREEMPTED, UserError
+from archobj_jax.errors import UserError
 from archobj_jax.training import flops
 from archobj_jax.training.checkpoints import Checkpoints
 from archobj_jax.training.evaluation import Evaluation
@@ -75,8 +75,8 @@ class TrainingLoop:
                     self._between_steps(number, state, meter, report, stopping=stopping)
                     if stopping:
                         self.checkpoints.wait()
-                        report.say(f"Stopped by SIGTERM; saved at step {number:,}.")
-                        raise SystemExit(PREEMPTED)
+                        report.say(f"Stopped by {termination.reason}; saved at step {number:,}.")
+                        raise SystemExit(termination.status)
                 self.checkpoints.wait()
         except NonFiniteError as error:
             self.checkpoints.wait()

@@ -1,4 +1,4 @@
-"""SIGTERM as a wish to stop at the next step, agreed on by all processes."""
+"""SIGTERM and Ctrl-C as a wish to stop at the next step, agreed on by all processes."""
 
 import signal
 import threading
@@ -8,29 +8,41 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from archobj_jax.errors import INTERRUPTED, PREEMPTED
+
 
 class Termination:
-    """While entered, SIGTERM is noted; a second one ends the process at once."""
+    """While entered, SIGTERM and Ctrl-C are noted; a second one ends the process at once.
+
+    Attributes:
+      reason: which of them was noted.
+      status: the exit status that goes with it.
+    """
 
     def __init__(self) -> None:
+        self.reason, self.status = "SIGTERM", PREEMPTED
         self._noted = False
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Termination":
         # Several processes learn of it from JAX's coordination service, which has its own handler.
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._note)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         self._noted = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            self.reason, self.status = "Ctrl-C", INTERRUPTED
+        for each, previous in self._previous.items():
+            signal.signal(each, previous)
 
     def requested(self, step: int) -> bool:
         """Whether to stop after `step`; the same answer on all processes."""

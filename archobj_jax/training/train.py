@@ -1,10 +1,10 @@
 """`archobj train`: checks the configuration, restores or makes a train state, and runs."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 
 import jax
-from absl import logging
 from etils import epath
 
 from archobj_jax.architectures.architecture import Architecture
@@ -15,7 +15,7 @@ from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import compilation
 from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
 from archobj_jax.training.evaluation import Evaluation
-from archobj_jax.training.lineage import Stage, model_record
+from archobj_jax.training.lineage import Stage, changed_bindings, model_record
 from archobj_jax.training.loop import TrainingLoop
 from archobj_jax.training.model_info import model_info
 from archobj_jax.training.placement import Placement
@@ -68,7 +68,7 @@ def train(
       stage: pretrain, adapt or finetune, for the lineage.
       compilation_cache_dir: where compiled steps are kept between runs; None keeps none.
       operative_config: returns the gin text to keep with the run.
-      dry_run: prints what the run would be; reads no data and writes nothing.
+      dry_run: prints what the run would be; reads no text and writes nothing.
 
     Raises:
       UserError: the configuration cannot work; says which binding. Or a loss was not finite.
@@ -90,6 +90,7 @@ def train(
     info = model_info(blueprint, abstract_state, abstract_batch)
     config = operative_config()
     if dry_run:
+        loader.check_names(train_dataset)
         print(f"{config}\n{info}", end="")
         return
     with first_process_first("cache the data"):
@@ -113,7 +114,7 @@ def train(
     )
     with Checkpoints(model_dir, checkpoint) as checkpoints:
         state, lineage = _initial_state(
-            checkpoints, abstract_state, lineage,
+            checkpoints, abstract_state, lineage, config,
             fresh=lambda: blueprint.init(trainer.transform(blueprint), random_seed),
         )  # fmt: skip
         _write_description(model_dir, config, info)
@@ -152,12 +153,19 @@ def _check_vocabulary(model: Architecture, config: DatasetConfig, data: loader.D
             f"of {config.mixture_or_task_name}, {data.vocab_size}; use "
             f"{-(-data.vocab_size // 128) * 128}."
         )
+    if model.network.vocab_size >= data.vocab_size + 128:
+        _say(
+            f"NetworkConfig.vocab_size = {model.network.vocab_size} (VOCAB_SIZE) is far more than "
+            f"the {data.vocab_size} ids of {config.mixture_or_task_name}; "
+            f"{-(-data.vocab_size // 128) * 128} would do."
+        )
 
 
 def _initial_state(
     checkpoints: Checkpoints,
     abstract: TrainState,
     lineage: Stage,
+    config: str,
     *,
     fresh: Callable[[], TrainState],
 ) -> tuple[TrainState, Stage]:
@@ -165,14 +173,15 @@ def _initial_state(
     restored = checkpoints.restore_latest(abstract)
     if restored is None:
         return fresh(), lineage
-    logging.info("Going on from %s.", restored.path)
     before = restored.about["lineage"][-1]
+    _say(f"Going on from {restored.path.name}.")
     if before["data"] != lineage.data:
-        logging.warning(
-            "The data is not what %s was trained on (another task, length, batch size or seed): "
-            "this goes on, but no longer as the run that was begun.",
-            restored.path,
+        _say(
+            "The data is not what it was trained on (task, lengths, batch size, seed or text): it "
+            "goes on, but no longer as the run that was begun."
         )
+    if changed := changed_bindings(restored.about["config"], config):
+        _say("Bound otherwise now: " + "; ".join(changed))
     return restored.state, lineage.at(before["step"], before["tokens"], before["skipped_steps"])
 
 
@@ -180,3 +189,8 @@ def _write_description(model_dir: str, config: str, info: str) -> None:
     if jax.process_index() == 0:
         write_text(epath.Path(model_dir) / CONFIG_FILE, config)
         write_text(epath.Path(model_dir) / INFO_FILE, info)
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)

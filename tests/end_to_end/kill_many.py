@@ -31,8 +31,8 @@ def main() -> int:
         corpus.write(work / "corpus")
         settings = {
             "TRAIN_STEPS": flags.steps,
-            "loop__train__stats_period": 1,
-            "loop__train__eval_period": 50,
+            "train__train__stats_period": 1,
+            "train__train__eval_period": 50,
             "checkpoints__SaveCheckpointConfig__period": 4,
         }
         starts = {

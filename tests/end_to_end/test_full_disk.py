@@ -28,7 +28,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_fills_up_loses_nothing(small_disk, undisturbed, capfd):
-    assert runs.here(small_disk, TRAIN_STEPS=3, loop__train__stats_period=3) == 0
+    assert runs.here(small_disk, TRAIN_STEPS=3, train__train__stats_period=3) == 0
     if not os.path.ismount(small_disk):
         pytest.skip("needs the right to mount a small file system; see the next test")
     ballast = small_disk / "ballast"

@@ -38,7 +38,7 @@ def terminate(rows):
 
 
 def test_a_run_killed_three_times_ends_as_if_it_never_was(tmp_path):
-    settings = {"TRAIN_STEPS": 40, "loop__train__stats_period": 1}
+    settings = {"TRAIN_STEPS": 40, "train__train__stats_period": 1}
     starts = {
         name: functools.partial(runs.start, tmp_path / name, **settings) for name in ("once", "cut")
     }
@@ -50,7 +50,7 @@ def test_a_run_killed_three_times_ends_as_if_it_never_was(tmp_path):
 
 
 def test_sigterm_saves_and_says_so_with_a_status(tmp_path):
-    process = runs.start(tmp_path, TRAIN_STEPS=100_000, loop__train__eval_period=100_000)
+    process = runs.start(tmp_path, TRAIN_STEPS=100_000, train__train__eval_period=100_000)
     while process.poll() is None and killing.newest(tmp_path) < 3:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)

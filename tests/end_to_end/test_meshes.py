@@ -10,7 +10,7 @@ import pytest
 from archobj_jax.partitioning.partitioner import Partitioner
 from tests.end_to_end import runs
 
-STEPS = {"TRAIN_STEPS": 20, "loop__train__stats_period": 1, "loop__train__eval_period": 20}
+STEPS = {"TRAIN_STEPS": 20, "train__train__stats_period": 1, "train__train__eval_period": 20}
 STEPS["checkpoints__SaveCheckpointConfig__period"] = 20
 MESHES = {
     "data": {},

@@ -64,7 +64,7 @@ def test_two_processes_are_one_run(tmp_path, monkeypatch):
 
 
 def test_sigterm_to_one_of_two_stops_both_at_one_step(tmp_path):
-    processes = start(tmp_path, TRAIN_STEPS=100_000, loop__train__eval_period=100_000)
+    processes = start(tmp_path, TRAIN_STEPS=100_000, train__train__eval_period=100_000)
     while all(p.poll() is None for p in processes) and killing.newest(tmp_path) < 3:
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGTERM)

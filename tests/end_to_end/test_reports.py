@@ -90,16 +90,16 @@ def test_config_gin_gives_the_same_configuration_again(undisturbed, tmp_path):
 def test_what_is_kept(tmp_path):
     keep = {"keep": 1, "keep_period": 5, "keep_best": 1, "period": 1}
     bindings = {f"checkpoints__SaveCheckpointConfig__{k}": v for k, v in keep.items()}
-    assert runs.here(tmp_path, **bindings, loop__train__eval_period=3) == 0
+    assert runs.here(tmp_path, **bindings, train__train__eval_period=3) == 0
     # The loss falls all the way, so the best is the last; 12 was evaluated last.
     assert runs.checkpoints(tmp_path) == [5, 10, 12]
 
 
 def test_the_best_is_kept_though_it_is_old(tmp_path, monkeypatch):
     losses = iter([1.0, 3.0, 2.0, 4.0])
-    monkeypatch.setattr(evaluation, "mean_loss", lambda _: next(losses))
+    monkeypatch.setattr(evaluation.Evaluation, "evaluate", lambda *_: ({}, next(losses)))
     keep = {"checkpoints__SaveCheckpointConfig__keep": 1}
-    assert runs.here(tmp_path, **keep, loop__train__eval_period=3) == 0
+    assert runs.here(tmp_path, **keep, train__train__eval_period=3) == 0
     assert runs.checkpoints(tmp_path) == [3, 12]
 
 
