@@ -1,12 +1,14 @@
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import seqio
 
-from archobj_jax.data import cache, manifest, rows, shards
+from archobj_jax.data import cache, manifest, registry, rows, shards
 from archobj_jax.errors import MachineError, UserError
+from tasks.pretraining import register_text_corpus
 from tests.data.corpora import byte_vocabulary, register, texts, write_files
 
 
@@ -208,3 +210,28 @@ def test_tfds_data_that_is_not_there_is_explained(tmp_path, monkeypatch):
     bytes_only = {"targets": seqio.Feature(byte_vocabulary(), add_eos=False)}
     with pytest.raises(UserError, match=r"has no 'c4/en:2\.2\.0', split 'train'.*TFDS_DATA_DIR"):
         cache.ensure(c4.replace(output_features=bytes_only), "train", tmp_path / "cache")
+
+
+def test_files_that_changed_since_are_an_error_that_names_them(tmp_path):
+    register("news", tmp_path)
+    opened = cache.ensure(registry.find("news_full_lm"), "train", tmp_path / "cache")
+    file = tmp_path / "news" / "train" / "part-1.jsonl"
+    text = file.read_text()
+    file.write_text(text + text.splitlines()[0] + "\n")
+    (tmp_path / "news" / "train" / "part-9.jsonl").write_text(text)
+    again = register_again("news", tmp_path)
+    with pytest.raises(UserError, match=r"part-1.jsonl, .*part-9.jsonl changed, came or went"):
+        cache.ensure(again, "train", tmp_path / "cache")
+    # Files that are out of reach do not matter: the cache holds all their text.
+    for path in (tmp_path / "news" / "train").iterdir():
+        path.unlink()
+    assert cache.ensure(register_again("news", tmp_path), "train", tmp_path / "cache") == opened
+
+
+def register_again(name: str, folder: Path) -> seqio.Task:
+    """Registers the task anew, as another process would, over the files as they are now."""
+    for task in [task for task in seqio.TaskRegistry.names() if task.startswith(f"{name}_")]:
+        seqio.TaskRegistry.remove(task)
+    train, held = (str(folder / name / part / "part-*.jsonl") for part in ("train", "held"))
+    register_text_corpus(name, train=train, validation=held, vocabulary=byte_vocabulary())
+    return seqio.TaskRegistry.get(f"{name}_full_lm")

@@ -32,8 +32,8 @@ def not_finite(rows):
     return {**rows, "decoder_loss_weights": rows["decoder_loss_weights"] * np.float32(np.nan)}
 
 
-def terminate(rows):
-    os.kill(os.getpid(), signal.SIGTERM)
+def kill(number: signal.Signals, rows):
+    os.kill(os.getpid(), number)
     return rows
 
 
@@ -61,12 +61,19 @@ def test_sigterm_saves_and_says_so_with_a_status(tmp_path):
     )
 
 
-def test_a_run_goes_on_exactly_after_sigterm(tmp_path, monkeypatch, undisturbed, capfd):
-    on_batch(monkeypatch, 5, terminate)
-    assert runs.here(tmp_path) == 75
+@pytest.mark.parametrize(
+    ("number", "name", "status"),
+    [(signal.SIGTERM, "SIGTERM", 75), (signal.SIGINT, "Ctrl-C", 130)],
+)
+def test_a_run_goes_on_exactly_after_a_signal(
+    number, name, status, tmp_path, monkeypatch, undisturbed, capfd
+):
+    on_batch(monkeypatch, 5, functools.partial(kill, number))
+    assert runs.here(tmp_path) == status
     assert runs.checkpoints(tmp_path) == [3, 5]
-    assert "Stopped by SIGTERM; saved at step 5." in capfd.readouterr().err
+    assert f"Stopped by {name}; saved at step 5." in capfd.readouterr().err
     assert runs.here(tmp_path) == 0
+    assert "Going on from checkpoint_5." in capfd.readouterr().err
     assert runs.checksum(tmp_path) == runs.checksum(undisturbed)
     assert runs.metrics(tmp_path) == runs.metrics(undisturbed)
 
