@@ -114,7 +114,9 @@ class TokenEmbedder(nnx.Module):
     @checked
     def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """Looks the rows of `tokens` up."""
-        return jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.compute_dtype)
+        # Rows are looked up whole: a table sharded by features too would make XLA copy all of it.
+        table = constrain(self.embedding[...], ("vocab", None))
+        return jnp.take(table, tokens, axis=0).astype(self.config.compute_dtype)
 
     @checked
     def attend(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:

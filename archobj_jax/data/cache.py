@@ -143,7 +143,7 @@ def _build(
         task=task.name,
         split=split,
         declaration=declaration.declare(task),
-        vocabulary=str(vocabulary),
+        vocabulary=vocabularies.title(vocabulary),
         vocabulary_fingerprint=fingerprint,
         shards=tuple(_build_shards(jobs, _processes(task, split, count, workers))),
         files=task.source.files(split) if hasattr(task.source, "files") else None,
@@ -250,9 +250,9 @@ def _check_vocabulary(folder: Path, found: manifest.Manifest, vocabulary: seqio.
     if fingerprint != found.vocabulary_fingerprint:
         raise UserError(
             f"the cache {folder} was made with another vocabulary: {found.vocabulary}, fingerprint "
-            f"{found.vocabulary_fingerprint}; the task has {vocabulary}, fingerprint "
-            f"{fingerprint}. Name another CACHE_DIR, restore that vocabulary, or delete the folder "
-            "to tokenise anew"
+            f"{found.vocabulary_fingerprint}; the task has {vocabularies.title(vocabulary)}, "
+            f"fingerprint {fingerprint}. Name another CACHE_DIR, restore that vocabulary, or "
+            "delete the folder to tokenise anew"
         )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,11 @@ def declaration(vocabulary: seqio.Vocabulary) -> dict[str, object]:
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
         return {**kind, "file": vocabulary.sentencepiece_model_file}
     return kind | {"vocab_size": vocabulary.vocab_size}
+
+
+def title(vocabulary: seqio.Vocabulary) -> str:
+    """Returns what a person reads of `vocabulary`, without its address in memory."""
+    return re.sub(r"<(?:\w+\.)*(\w+) object at 0x[0-9a-f]+>", r"\1", str(vocabulary))
 
 
 def fingerprint(vocabulary: seqio.Vocabulary) -> str:

@@ -7,6 +7,7 @@ optimizer state), and `about` (operative gin, lineage, the shape and a checksum 
 import contextlib
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
@@ -160,7 +160,7 @@ class Checkpoints:
             if error is None:
                 raise
             if failed.__cause__ is not error.__cause__:  # the first error tells what ended the run
-                logging.error("%s", failed)
+                print(failed, file=sys.stderr, flush=True)
         else:  # after a failed write, threads of it may still complain
             self._context.close()
         finally:
@@ -224,7 +224,7 @@ def _restored_on_all(path: epath.Path, abstract: TrainState) -> Restored | None:
     try:
         restored = restore(path, abstract)
     except DamagedError as error:
-        logging.error("%s", error)
+        print(error, file=sys.stderr, flush=True)
     if jax.process_count() > 1:
         intact = multihost_utils.process_allgather(np.array(restored is not None))
         return restored if intact.all() else None

@@ -36,8 +36,8 @@ def message(capfd: pytest.CaptureFixture) -> str:
             "tests.end_to_end.word_task",
         ),
         (
-            {"MIXTURE_OR_TASK_NAME": "empty_full_lm"},
-            "task 'empty_full_lm', split 'train', is empty",
+            {"MIXTURE_OR_TASK_NAME": "wordless_full_lm"},
+            "task 'wordless_full_lm', split 'train', is empty",
         ),
         (
             {"BATCH_SIZE": 12},

@@ -12,7 +12,7 @@ from tasks.pretraining import register_text_corpus
 from tests.end_to_end.corpus import VARIABLE
 
 _folder = os.environ[VARIABLE]
-for _name, _file in {"words": "train", "empty": "empty"}.items():
+for _name, _file in {"words": "train", "wordless": "empty"}.items():
     register_text_corpus(
         _name,
         train=f"{_folder}/{_file}.jsonl",
