@@ -100,6 +100,7 @@ class Checkpoints:
         self.blocked_seconds = 0.0
         self.write_seconds = 0.0
         self._saving: int | None = None
+        self._failed = False
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
     def _on_event(self, event: str, duration_secs: float, **_: Any) -> None:
@@ -149,8 +150,7 @@ class Checkpoints:
         self._saving = None
 
     def __enter__(self) -> "Checkpoints":
-        self._context = contextlib.ExitStack()
-        self._context.enter_context(orbax_noise.muted())
+        self._unmute = orbax_noise.mute()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
@@ -161,9 +161,9 @@ class Checkpoints:
                 raise
             if failed.__cause__ is not error.__cause__:  # the first error tells what ended the run
                 print(failed, file=sys.stderr, flush=True)
-        else:  # after a failed write, threads of it may still complain
-            self._context.close()
         finally:
+            if not self._failed:  # else operations of the failed write may still complain
+                self._unmute()
             jax.monitoring.unregister_event_duration_listener(self._on_event)
             with contextlib.suppress(Exception):  # what may fail has failed above
                 self._manager.close()
@@ -201,6 +201,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            self._failed = True
             # Read anew: the manager forgets at once what it will delete after this save.
             safe = [other for other in sorted(self._manager.all_steps(read=True)) if other != step]
             newest = f"{PREFIX}_{safe[-1]} is intact" if safe else "none was saved before"

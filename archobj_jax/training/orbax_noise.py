@@ -1,16 +1,19 @@
 """Keeps Orbax from printing the tracebacks of a failure, which it raises to us as well."""
 
-import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 
-@contextlib.contextmanager
-def muted() -> Iterator[None]:
-    """While entered, errors that Orbax logs are dropped, and what its event loops leave behind."""
+def mute() -> Callable[[], None]:
+    """Drops errors that Orbax logs, and what its event loops leave behind.
+
+    Returns:
+      Ends that. Not a context: after a failed write the noise comes as late as the interpreter's
+      end, when an abandoned context would have been closed.
+    """
     loggers = logging.getLogger("absl"), logging.getLogger("asyncio")
     hook = sys.unraisablehook
 
@@ -19,15 +22,15 @@ def muted() -> Iterator[None]:
         if str(caught.exc_value) != "Event loop is closed":
             hook(caught)
 
-    for logger in loggers:
-        logger.addFilter(_not_of_orbax)
-    sys.unraisablehook = unraisable
-    try:
-        yield
-    finally:
+    def unmute() -> None:
         for logger in loggers:
             logger.removeFilter(_not_of_orbax)
         sys.unraisablehook = hook
+
+    for logger in loggers:
+        logger.addFilter(_not_of_orbax)
+    sys.unraisablehook = unraisable
+    return unmute
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
