@@ -178,6 +178,9 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
         if option.type is not bool:
             kind = {"type": option.type, "default": option.default, "metavar": name.upper()}
             kind["required"] = option.required
+        if option.positional:
+            parser.add_argument(name, type=option.type, metavar=name.upper(), help=option.help)
+            continue
         parser.add_argument(f"--{name}", help=option.help, **kind)
     if not command.gin:
         return
@@ -200,7 +203,8 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
 
 
 def _flag_names(command: Command) -> list[str]:
-    return [f"--{name}" for name in command.options] + (_GIN_NAMES if command.gin else [])
+    flags = [f"--{name}" for name, option in command.options.items() if not option.positional]
+    return flags + (_GIN_NAMES if command.gin else [])
 
 
 def _epilog(command: Command) -> str:

@@ -14,6 +14,7 @@ class Option:
         default: passed when the flag is not given; None passes nothing, so that gin may bind it.
         sets: other parameters that a switch passes when on, so that gin need not bind them.
         required: whether the command cannot do without it.
+        positional: whether it is given by its place and not as --NAME=VALUE; then required.
     """
 
     help: str
@@ -21,6 +22,7 @@ class Option:
     default: object = None
     sets: Mapping[str, object] = field(default_factory=dict)
     required: bool = False
+    positional: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ TINY = "t5x_configs/experiments/tiny/cd_flm.gin"
 COMMANDS: Mapping[str, Command] = {
     "train": Command(
         function="archobj_jax.training.train:train",
-        summary="pretrain a model, or go on where the same command stopped",
+        summary="pretrain, adapt or finetune a model, or go on where the same command stopped",
         about=(
             "Trains what the gin files describe: a model (architecture and size), a SeqIO task or "
             "mixture with its objective, an optimizer and a mesh. Caches the task first; "
-            "the same command resumes from the newest checkpoint in MODEL_DIR, exactly.\n\n"
+            "the same command resumes from the newest checkpoint in MODEL_DIR, exactly. The "
+            "experiments adapt_… and mtf_… start from another run's checkpoint.\n\n"
             "Writes to MODEL_DIR: checkpoints/, metrics.jsonl, TensorBoard events, config.gin "
-            "(what the run used; it can be given as --gin_file again) and model-info.txt."
+            "(what the run used; it can be given as --gin_file again), model-info.txt and "
+            "data-info.txt."
         ),
         examples=(
             (
@@ -72,6 +76,11 @@ COMMANDS: Mapping[str, Command] = {
             (
                 "archobj train --gin_file=t5x_configs/experiments/xxl/nd_mlm.gin --dry_run",
                 "what the largest run would be: configuration, parameters, shardings, memory",
+            ),
+            (
+                "archobj train --gin_file=t5x_configs/experiments/tiny/adapt_cd_flm_to_nd_mlm.gin "
+                "--gin.INITIAL_CHECKPOINT_PATH=runs/first --gin.MODEL_DIR=runs/adapted",
+                "another objective and mask, from that model",
             ),
             (
                 "archobj train --gin_file=t5x_configs/experiments/base/cd_flm.gin "
@@ -89,6 +98,8 @@ COMMANDS: Mapping[str, Command] = {
             "TRAIN_STEPS": "the step to train up to",
             "BATCH_SIZE": "rows a step, over all devices",
             "DROPOUT_RATE": "0.0 for pretraining",
+            "INITIAL_CHECKPOINT_PATH": "of adapt_… and mtf_… experiments: the run to start from",
+            "INITIAL_CHECKPOINT_RULES": "how its parameters become this model's, if they differ",
             "OPTIMIZER": "with its schedule and loss: --gin_file=t5x_configs/optimizers/adamw.gin",
         },
         options={
@@ -196,6 +207,24 @@ COMMANDS: Mapping[str, Command] = {
             "seed": Option("of the random choices (0)", type=int),
         },
         gin_file="t5x_configs/runs/generate.gin",
+    ),
+    "lineage": Command(
+        function="archobj_jax.training.commands:lineage",
+        summary="print where a checkpoint comes from",
+        about=(
+            "Prints the stages that a checkpoint went through, in the paper's notation and one a "
+            "line: architecture and objective, steps, tokens counted, fingerprints of "
+            "configuration and data, and the run."
+        ),
+        examples=(
+            ("archobj lineage runs/demo", "the newest checkpoint of a run"),
+            ("archobj lineage runs/demo/checkpoints/checkpoint_200", "an earlier one"),
+            ("archobj lineage gs://bucket/run", "a checkpoint elsewhere"),
+        ),
+        options={
+            "path": Option("a run's folder, or one checkpoint", required=True, positional=True)
+        },
+        gin=False,
     ),
     "demo": Command(
         function="archobj_jax.demo:demo",

@@ -1,7 +1,8 @@
 """Prompted tasks: one for each data set and prompt, for training and for rank classification.
 
 The embedded family is registered here, with the mixtures `embedded_prompted_train` and, of its
-held-out tasks, `embedded_prompted_score_eval`. With PROMPTSOURCE_TEMPLATES set to a folder of
+held-out tasks, `embedded_prompted_held_out` (for their loss) and `embedded_prompted_score_eval`
+(for rank classification). With PROMPTSOURCE_TEMPLATES set to a folder of
 PromptSource's templates, T0's tasks and mixtures are too; PROMPTED_DATA_DIR may name a folder of
 local copies, `<dataset>[/<subset>]/<split>.jsonl`, and what is not there comes from the hub. Others
 are registered by a module of your own:
@@ -20,14 +21,15 @@ from pathlib import Path
 
 import seqio
 
-from archobj_jax.data import vocabularies
+from archobj_jax.data import registry, vocabularies
 from archobj_jax.errors import UserError
+from archobj_jax.objectives import AsGiven
 from archobj_jax.prompts import PromptCollection, Template, embedded_tasks, ranking, t0
 from archobj_jax.prompts.records import EmbeddedRecords, HubRecords, LocalRecords, Records
 from archobj_jax.prompts.source import PromptedSource
 
-SCORE_EVAL = "_score_eval"
-"""Ends the name of a task for rank classification."""
+SCORE_EVAL = registry.RANKED
+"""Ends the name of a task for rank classification, which no model trains on."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def _register(
             seqio.preprocessors.tokenize,
             seqio.preprocessors.append_eos,
             seqio.CacheDatasetPlaceholder(),
+            *([AsGiven()] if template else []),
         ],
         output_features={
             "inputs": seqio.Feature(vocabulary, add_eos=False),
@@ -228,6 +231,11 @@ def _register_embedded() -> None:
     train = [task for dataset in training for task in dataset.tasks]
     seqio.MixtureRegistry.add("embedded_prompted_train", train, default_rate=1.0)
     seqio.MixtureRegistry.add("embedded_prompted_score_eval", ranked, default_rate=1.0)
+    seqio.MixtureRegistry.add(
+        "embedded_prompted_held_out",
+        [task.removesuffix(SCORE_EVAL) for task in ranked],
+        default_rate=1.0,
+    )
 
 
 _register_embedded()

@@ -1,6 +1,6 @@
 """Golden files of the ready experiments: `python -m tests.golden` writes them anew.
 
-tests/golden/configs/<size>/<pair>.txt              every value that the experiment's run uses
+tests/golden/configs/<size>/<experiment>.txt        every value that the experiment's run uses
 tests/golden/parameters/<size>/<architecture>.txt   path, shape, dtype, logical axes, initialiser
 
 A change of one of them is to be seen in review: it is what a user's next run would do differently.
@@ -11,8 +11,12 @@ import functools
 import io
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import seqio
+
+import tasks.pretraining  # noqa: F401 (registers C4)
 from archobj_jax import config
 from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.architectures.parameters import parameter_infos
@@ -25,7 +29,7 @@ PARAMETERS = ROOT / "tests/golden/parameters"
 
 
 def experiments() -> list[str]:
-    """All named experiments as `<size>/<pair>`."""
+    """All named experiments as `<size>/<name>`."""
     found = EXPERIMENTS.rglob("*.gin")
     return sorted(str(path.relative_to(EXPERIMENTS).with_suffix("")) for path in found)
 
@@ -51,17 +55,34 @@ def resolved(experiment: str) -> str:
         operative.append(config.operative_config_str())
         return ""
 
-    config.parse([str(EXPERIMENTS / f"{experiment}.gin")], functions=[train])
-    with contextlib.redirect_stdout(io.StringIO()):
+    config.parse([str(EXPERIMENTS / f"{experiment}.gin")], _bindings(experiment), functions=[train])
+    with contextlib.redirect_stdout(io.StringIO()), _t0_mixtures():
         config.call(train, model_dir="", dry_run=True, operative_config=keep)
     return flattened(operative[0])
 
 
+@contextlib.contextmanager
+def _t0_mixtures() -> Iterator[None]:
+    """T0's mixtures by name: their tasks need PromptSource's templates, but no golden file does."""
+    names = [n for n in ("d4_train", "d4_held_out") if n not in seqio.MixtureRegistry.names()]
+    for name in names:
+        seqio.MixtureRegistry.add(name, ["c4_v220_full_lm"], default_rate=1.0)
+    yield
+    for name in names:
+        seqio.MixtureRegistry.remove(name)
+
+
 def model(experiment: str) -> Architecture:
     """The model that `experiment` trains."""
-    bindings = ["received.model=%MODEL"]
+    bindings = ["received.model=%MODEL", *_bindings(experiment)]
     config.parse([str(EXPERIMENTS / f"{experiment}.gin")], bindings, functions=[received])
     return config.call(received)
+
+
+def _bindings(experiment: str) -> list[str]:
+    """No checkpoint to start from, for experiments that need one."""
+    is_first = "adapt_" not in experiment and "mtf_" not in experiment
+    return [] if is_first else ['INITIAL_CHECKPOINT_PATH=""']
 
 
 def received(model: Architecture) -> Architecture:
@@ -81,10 +102,11 @@ def table(model: Architecture) -> str:
 
 def files(experiment: str) -> dict[Path, str]:
     """The golden files of `experiment` with their text as it is now."""
-    size, pair = experiment.split("/")
+    size = experiment.split("/")[0]
+    architecture = model(experiment)
     return {
         CONFIGS / f"{experiment}.txt": resolved(experiment),
-        PARAMETERS / size / f"{pair.split('_')[0]}.txt": table(model(experiment)),
+        PARAMETERS / size / f"{architecture.symbol.lower()}.txt": table(architecture),
     }
 
 

@@ -7,6 +7,9 @@ import pytest
 
 from tests import golden
 
+SIZES = ("tiny", "small", "base", "large", "xl", "xxl")
+MODELS = ("cd", "nd", "ed")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def compilation_cache() -> Iterator[None]:
@@ -29,13 +32,28 @@ def test_there_are_no_golden_files_of_other_experiments():
     configs = {str(p.relative_to(golden.CONFIGS))[:-4] for p in golden.CONFIGS.rglob("*.txt")}
     tables = {str(p.relative_to(golden.PARAMETERS))[:-4] for p in golden.PARAMETERS.rglob("*.txt")}
     assert configs == set(names)
-    assert tables == {name.rsplit("_", 1)[0] for name in names}
+    assert tables == {f"{name.split('/')[0]}/{model}" for name in names for model in MODELS}
 
 
 def test_all_sizes_have_all_six_pairs_of_the_paper():
-    sizes = ("tiny", "small", "base", "large", "xl", "xxl")
     pairs = ("cd_flm", "cd_mlm", "nd_plm", "nd_mlm", "ed_plm", "ed_mlm")
-    assert {f"{size}/{pair}" for size in sizes for pair in pairs} <= set(golden.experiments())
+    assert {f"{size}/{pair}" for size in SIZES for pair in pairs} <= set(golden.experiments())
+
+
+def test_all_sizes_have_the_papers_adaptations_and_finetunings():
+    adaptations = (
+        "cd_flm_to_nd_mlm",
+        "nd_mlm_to_cd_flm",
+        "nd_mlm_to_nd_plm",
+        "cd_mlm_to_cd_flm",
+        "ed_mlm_to_ed_plm",
+    )
+    finetunings = (
+        *("cd_from_cd_flm", "nd_from_cd_flm", "nd_from_nd_plm", "ed_from_ed_plm"),
+        *("cd_from_cd_mlm", "nd_from_nd_mlm", "ed_from_ed_mlm"),
+    )
+    names = [f"adapt_{name}" for name in adaptations] + [f"mtf_{name}" for name in finetunings]
+    assert {f"{size}/{name}" for size in SIZES for name in names} <= set(golden.experiments())
 
 
 def test_the_first_difference_is_named():

@@ -11,9 +11,11 @@ import grain
 import numpy as np
 from absl import flags
 
+from archobj_jax.data.example_store import ExampleStore
+from archobj_jax.data.plan import Plan
 from archobj_jax.data.rows import Rows
 from archobj_jax.data.token_ids import TokenIds
-from archobj_jax.objectives import Layout, Objective, rng_for
+from archobj_jax.objectives import AsGiven, Layout, WindowObjective, rng_for
 
 Batch = dict[str, np.ndarray]
 
@@ -24,7 +26,7 @@ _ENDLESS = 1 << 60  # Grain takes sys.maxsize for endless, and overflows on batc
 
 @dataclass(frozen=True)
 class RowMaker:
-    """Makes the model's arrays of one row; what a worker process receives.
+    """Makes the model's arrays of a row of windows; what a worker process receives.
 
     Attributes:
       rows: where the tokens come from.
@@ -36,7 +38,7 @@ class RowMaker:
     """
 
     rows: Rows
-    objective: Objective
+    objective: WindowObjective
     layout: Layout
     lengths: Mapping[str, int]
     ids: TokenIds
@@ -47,6 +49,31 @@ class RowMaker:
         tokens = self.rows.read(index // len(self.rows), row)
         rng = rng_for(self.seed, index)
         examples = self.objective.examples(tokens, rng, self.lengths, self.ids)
+        return self.layout.row(examples, self.lengths)
+
+
+@dataclass(frozen=True)
+class PackedRowMaker:
+    """Makes the model's arrays of a row of packed examples; what a worker process receives.
+
+    Attributes:
+      plan: which examples share a row.
+      store: where they come from.
+      objective: cuts them.
+      layout: makes model arrays of them.
+      lengths: tokens a row has of each feature.
+    """
+
+    plan: Plan
+    store: ExampleStore
+    objective: AsGiven
+    layout: Layout
+    lengths: Mapping[str, int]
+
+    def __call__(self, row: int) -> Batch:
+        """Returns row `row` of the plan."""
+        documents = (self.store.read(number) for number in self.plan.row(row).tolist())
+        examples = [self.objective.example(document, self.lengths) for document in documents]
         return self.layout.row(examples, self.lengths)
 
 

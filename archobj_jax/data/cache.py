@@ -4,23 +4,22 @@
         manifest.json                          counts, declaration, vocabulary, checksums
         shard-00000-of-00008.array_record      records of tokenised documents (`records`)
         shard-00000-of-00008.index.npy         tokens and documents before each record
+        shard-00000-of-00008.lengths.npy       tokens of each example, where documents are such
         shard-00000-of-00008.json              says that the shard is finished
 
 Tasks that differ only in what comes after the cache, the objective, share it.
 """
 
-import fcntl
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import seqio
 
-from archobj_jax.data import declaration, manifest, registry, shards, vocabularies
+from archobj_jax.data import declaration, locking, manifest, registry, shards, vocabularies
 from archobj_jax.data.progress import Progress
 from archobj_jax.data.token_ids import TokenIds
 from archobj_jax.errors import MachineError, UserError
@@ -99,13 +98,13 @@ def ensure(
       UserError: as `cache`.
       MachineError: as `cache`.
     """
-    root = _root(cache_dir)
+    root = root_of(cache_dir)
     vocabulary = registry.vocabulary(task)
     ids = vocabularies.load(vocabulary, root)
     folder = root / declaration.folder(task) / split
     found = _read(folder)
     if found is None:
-        with _locked(folder):
+        with locking.locked(folder):
             found = _read(folder) or _build(task, split, root, folder, module, workers)
     _check_vocabulary(folder, found, vocabulary)
     _check_files(folder, found, task)
@@ -145,14 +144,11 @@ def _build(
         declaration=declaration.declare(task),
         vocabulary=vocabularies.title(vocabulary),
         vocabulary_fingerprint=fingerprint,
+        features=registry.objective(task).document_features,
         shards=tuple(_build_shards(jobs, _processes(task, split, count, workers))),
         files=task.source.files(split) if hasattr(task.source, "files") else None,
     )
-    if not made.tokens:
-        raise UserError(
-            f"the corpus of task '{task.name}', split '{split}', is empty: {count} shards hold no "
-            "token; expected at least one document with text"
-        )
+    _check_not_empty(made)
     try:
         made.write(folder)
     except OSError as error:
@@ -161,6 +157,21 @@ def _build(
             "then run the same command again"
         ) from error
     return made
+
+
+def _check_not_empty(made: manifest.Manifest) -> None:
+    if made.documents:
+        return
+    of = f"task '{made.task}', split '{made.split}'"
+    if made.empty:
+        raise UserError(
+            f"the targets of {of}, are empty: none of its {made.empty:,} examples or documents has "
+            "a token to predict; expected at least one that has"
+        )
+    raise UserError(
+        f"the corpus of {of}, is empty: {len(made.shards)} shards hold no token; expected at least "
+        "one document with text"
+    )
 
 
 def _shard_count(task: seqio.Task, split: str) -> int:
@@ -187,12 +198,12 @@ def _build_shards(jobs: list[shards.Job], processes: int) -> list[manifest.Shard
         if processes == 0:
             for job in missing:
                 done[job] = shards.build(job, progress.advance)
-                progress.finish_shard()
+                progress.finish()
         else:
             for job, shard in _in_processes(missing, processes):
                 done[job] = shard
                 progress.advance(shard.documents, shard.tokens)
-                progress.finish_shard()
+                progress.finish()
     return [done[job] for job in jobs]
 
 
@@ -220,29 +231,14 @@ def _processes(task: seqio.Task, split: str, shard_count: int, workers: int | No
     return min(os.cpu_count() or 1, shard_count)
 
 
-def _root(cache_dir: str | os.PathLike[str]) -> Path:
+def root_of(cache_dir: str | os.PathLike[str]) -> Path:
+    """Returns the absolute folder of all caches; raises UserError if that is a bucket."""
     if "://" in str(cache_dir):
         raise UserError(
             f"CACHE_DIR is '{cache_dir}'; expected a folder of this machine, as ArrayRecord reads "
             "files at random: mount the bucket (gcsfuse) and name the mounted folder"
         )
     return Path(cache_dir).absolute()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lets one process of a machine make a cache, while others wait for it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise MachineError(
-            f"{folder} cannot be written ({error}); free space or name another "
-            "CACHE_DIR, then run the same command again"
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _check_vocabulary(folder: Path, found: manifest.Manifest, vocabulary: seqio.Vocabulary) -> None:
@@ -278,7 +274,7 @@ def _check_files(folder: Path, found: manifest.Manifest, task: seqio.Task) -> No
 def _print_summary(task: seqio.Task, split: str, opened: Cache) -> None:
     found = opened.manifest
     print(
-        f"{task.name} {split}: {found.documents:,} documents, {found.tokens:,} tokens, "
+        f"{task.name} {split}: {found.documents:,} {found.unit}, {found.tokens:,} tokens, "
         f"{found.text_bytes:,} bytes of text, {len(found.shards)} shards, vocabulary "
         f"{found.vocabulary_fingerprint}, in {opened.folder}"
     )

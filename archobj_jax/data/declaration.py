@@ -1,4 +1,4 @@
-"""What a cache was made of: its source, the steps before the cache, the vocabulary.
+"""What a cache was made of: its source, the steps before the cache, the vocabulary, the features.
 
 Two tasks with equal declarations share a cache, as the three objectives over one corpus do. A
 declaration is made without reading the corpus or loading the vocabulary.
@@ -20,11 +20,16 @@ from archobj_jax.data import registry, vocabularies
 
 
 def declare(task: seqio.Task) -> dict[str, object]:
-    """Returns the declaration of the cache of `task`, ready for JSON."""
+    """Returns the declaration of the cache of `task`, ready for JSON.
+
+    Raises:
+      UserError: the task has no objective, which says what features documents have.
+    """
     return {
         "source": _source(task.source),
         "steps": [_step(step) for step in registry.cached_steps(task)],
         "vocabulary": vocabularies.declaration(registry.vocabulary(task)),
+        "features": list(registry.objective(task).document_features),
     }
 
 

@@ -1,26 +1,24 @@
 """Batches of a task or mixture, addressed by step.
 
 A global batch is a pure function of the configuration and its step. Row r of step s is row
-`s * batch_size + r` of one endless sequence; within a task, row i of that sequence is row i of
-the shuffled epochs, and its randomness is `rng_for(seed, i)`. Nothing depends on where a run
-started, nor on the number of hosts, threads or worker processes.
+`s * batch_size + r` of one endless sequence, mixed of the data's `parts`. Nothing depends on where
+a run started, nor on the number of hosts, threads or worker processes.
 """
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grain
 import numpy as np
-import seqio
 
-from archobj_jax.data import cache, registry, vocabularies
-from archobj_jax.data.batches import Batches, EvalBatches, LocalRows, RowMaker, iterate
-from archobj_jax.data.rows import Rows, TokenStream
+from archobj_jax.data import info, registry, vocabularies
+from archobj_jax.data.batches import Batches, EvalBatches, LocalRows, iterate
+from archobj_jax.data.parts import Component, PackedPart, components, parts
 from archobj_jax.errors import UserError
-from archobj_jax.objectives import Layout, Objective
+from archobj_jax.objectives import Layout
 
 
 @dataclass(frozen=True)
@@ -56,37 +54,6 @@ class DatasetConfig:
             raise UserError(f"BATCH_SIZE is {self.batch_size}; expected at least 1 row")
 
 
-@dataclass(frozen=True)
-class _Component:
-    """One task of a mixture with its cache and its share."""
-
-    task: seqio.Task
-    rate: float
-    opened: cache.Cache
-    objective: Objective = field(repr=False)
-
-    def rows(self, config: DatasetConfig, layout: Layout, *, endless: bool) -> grain.MapDataset:
-        """Returns the rows as model arrays: of all epochs one after the other, or of one."""
-        # Tasks of a mixture must not shuffle alike, so each draws from a seed of its own.
-        seed = _seed(config.seed, self.task.name)
-        eos_id = self.opened.ids.eos_id if self.objective.document_ends else None
-        stream = TokenStream(self.opened, eos_id)
-        window = self.objective.window(config.task_feature_lengths)
-        try:
-            rows = Rows(stream, window, _seed(seed, "offset") if config.shuffle else None)
-        except UserError as error:
-            raise UserError(f"task '{self.task.name}', split '{config.split}': {error}") from error
-        order = grain.MapDataset.range(len(rows))
-        if config.shuffle:
-            order = order.shuffle(seed=seed % 2**32)
-        if endless:
-            order = order.repeat()
-        lengths = dict(config.task_feature_lengths)
-        return order.map_with_index(
-            RowMaker(rows, self.objective, layout, lengths, self.opened.ids, seed)
-        )
-
-
 def train_batches(
     config: DatasetConfig,
     layout: Layout,
@@ -108,15 +75,15 @@ def train_batches(
 
     Raises:
       UserError: an unknown task, unusable lengths, a corpus shorter than a row, another
-        vocabulary's cache.
+        vocabulary's cache, a mixture of several vocabularies.
       MachineError: a damaged shard; while iterating, a damaged record.
     """
-    components = _components(config, layout)
-    parts = [component.rows(config, layout, endless=True) for component in components]
-    if len(parts) == 1:
-        rows = parts[0]
+    mixed = parts(components(config, layout), config, layout)
+    sources = [part.rows(endless=True) for part in mixed]
+    if len(sources) == 1:
+        rows = sources[0]
     else:
-        rows = grain.MapDataset.mix(parts, [component.rate for component in components])
+        rows = grain.MapDataset.mix(sources, [part.rate for part in mixed])
     batches = _batched(rows, config, layout, local_rows)
     return iterate(batches[start_step:], config.workers)
 
@@ -130,8 +97,9 @@ def eval_batches(
 ) -> dict[str, EvalBatches]:
     """Returns, for each task that has the split, the batches of one pass in order.
 
-    Rows are never shuffled and their randomness is fixed, whatever `config.shuffle` says. Rows of
-    zeros (no loss weight) fill the last batch.
+    Rows are never shuffled and their randomness is fixed, whatever `config.shuffle` says. Examples
+    that are given occur once each, packed with others of their task. Rows of zeros (no loss weight)
+    fill the last batch.
 
     Args:
       config: which data.
@@ -145,9 +113,9 @@ def eval_batches(
     """
     config = dataclasses.replace(config, shuffle=False)
     found = {}
-    for component in _components(config, layout):
-        rows = component.rows(config, layout, endless=False)
-        batches = _batched(rows, config, layout, local_rows)
+    for component in components(config, layout):
+        (part,) = parts([component], config, layout)
+        batches = _batched(part.rows(endless=False), config, layout, local_rows)
         found[component.task.name] = EvalBatches(batches[:num_batches])
     return found
 
@@ -158,27 +126,39 @@ class Description:
 
     Attributes:
       objectives: the paper's abbreviations of the tasks' objectives, without repeats.
-      vocab_size: the largest vocabulary of the tasks.
+      vocab_size: of the tasks' one vocabulary.
+      vocabulary: what a person reads of it.
+      vocabulary_fingerprint: 16 hex digits that change with its content.
       fingerprint: 16 hex digits that change with anything that a global batch depends on.
+      info: a table of the tasks, and what packing made of them; lines of text.
     """
 
     objectives: tuple[str, ...]
     vocab_size: int
+    vocabulary: str
+    vocabulary_fingerprint: str
     fingerprint: str
+    info: str
 
 
 def describe(config: DatasetConfig, layout: Layout) -> Description:
-    """Describes the data; caches what is not cached yet.
+    """Describes the data; caches what is not cached yet, and packs what is not packed.
 
     Raises:
       UserError: as `train_batches`.
       MachineError: as `train_batches`.
     """
-    components = _components(config, layout)
+    tasks = components(config, layout)
+    mixed = parts(tasks, config, layout)
+    plans = [part.plan() for part in mixed if isinstance(part, PackedPart)]
+    first = tasks[0].opened
     return Description(
-        objectives=tuple(dict.fromkeys(c.objective.symbol for c in components)),
-        vocab_size=max(c.opened.ids.vocab_size for c in components),
-        fingerprint=_fingerprint(config, layout, components),
+        objectives=tuple(dict.fromkeys(task.objective.symbol for task in tasks)),
+        vocab_size=first.ids.vocab_size,
+        vocabulary=first.manifest.vocabulary,
+        vocabulary_fingerprint=first.manifest.vocabulary_fingerprint,
+        fingerprint=_fingerprint(config, layout, tasks, [plan.fingerprint for plan in plans]),
+        info=info.table(config, tasks, [plan.statistics for plan in plans], layout),
     )
 
 
@@ -193,36 +173,16 @@ def check_names(config: DatasetConfig) -> None:
         registry.objective(task)
 
 
-def _fingerprint(config: DatasetConfig, layout: Layout, components: Sequence[_Component]) -> str:
-    parts = [
-        [c.task.name, c.rate, c.opened.manifest.fingerprint, repr(c.objective)] for c in components
+def _fingerprint(
+    config: DatasetConfig, layout: Layout, tasks: Sequence[Component], plans: Sequence[str]
+) -> str:
+    made_of = [
+        [c.task.name, c.rate, c.opened.manifest.fingerprint, repr(c.objective)] for c in tasks
     ]
     lengths = sorted(config.task_feature_lengths.items())
-    text = json.dumps(
-        [parts, repr(layout), lengths, config.batch_size, config.shuffle, config.seed]
-    )
+    rest = [config.batch_size, config.shuffle, config.seed, *plans]
+    text = json.dumps([made_of, repr(layout), lengths, *rest])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _components(config: DatasetConfig, layout: Layout) -> list[_Component]:
-    """Looks the tasks up, checks that they suit lengths and layout, caches what is not cached."""
-    provider = registry.find(config.mixture_or_task_name, config.module)
-    rates = registry.tasks(provider, config.split)
-    objectives = {task: registry.objective(task) for task in rates}
-    for task in rates:  # all of them, before any hour is spent on caching one
-        ids = vocabularies.load(registry.vocabulary(task), config.cache_dir)
-        objectives[task].check(config.task_feature_lengths, ids)
-        layout.check(objectives[task].features, config.task_feature_lengths)
-    return [
-        _Component(task, rate, _cache(task, config), objectives[task])
-        for task, rate in rates.items()
-    ]
-
-
-def _cache(task: seqio.Task, config: DatasetConfig) -> cache.Cache:
-    return cache.ensure(
-        task, config.split, config.cache_dir, module=config.module, workers=config.cache_workers
-    )
 
 
 def _batched(
@@ -235,9 +195,3 @@ def _batched(
     spec = layout.spec(config.task_feature_lengths)
     filler = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
     return LocalRows(rows, config.batch_size, local, filler).batch(len(local))
-
-
-def _seed(seed: int, name: str) -> int:
-    """Returns a seed of 63 bits for `name` under `seed`."""
-    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

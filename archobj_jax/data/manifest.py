@@ -10,45 +10,63 @@ from typing import Any
 from archobj_jax.data import atomic
 from archobj_jax.errors import MachineError, UserError
 
-FORMAT = 1
+FORMAT = 2
 FILE = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One ArrayRecord file of a cache and its index.
+    """One ArrayRecord file of a cache, its index, and the lengths of examples if it holds such.
 
     Attributes:
-      file: name of the ArrayRecord file; the index is `index_file`.
+      file: name of the ArrayRecord file; the others are `index_file` and `lengths_file`.
       records: groups of documents in it.
-      documents: documents in them.
-      tokens: tokens in them, without any end of sequence.
+      documents: documents in them, or examples.
+      empty: documents that were left out, as they have no token of targets.
+      tokens: tokens of all features in them, without any end of sequence but their own.
       text_bytes: UTF-8 bytes of their text, 0 where the steps drop it (`*_pretokenized`).
       bytes: size of the file.
       sha256: its checksum.
       index_sha256: the index's.
+      lengths_sha256: that of the lengths; None where documents have one feature.
     """
 
     file: str
     records: int
     documents: int
+    empty: int
     tokens: int
     text_bytes: int
     bytes: int
     sha256: str
     index_sha256: str
+    lengths_sha256: str | None = None
 
     @property
     def index_file(self) -> str:
         """Name of the .npy file, int64 [records + 1, 2]: tokens and documents before each."""
         return self.file.removesuffix(".array_record") + ".index.npy"
 
+    @property
+    def lengths_file(self) -> str:
+        """Name of the .npy file, int32 [documents, features]: tokens of each example."""
+        return self.file.removesuffix(".array_record") + ".lengths.npy"
+
+    @property
+    def sums(self) -> dict[str, str]:
+        """The SHA-256 of each of its files, by name."""
+        sums = {self.file: self.sha256, self.index_file: self.index_sha256}
+        if self.lengths_sha256 is not None:
+            sums[self.lengths_file] = self.lengths_sha256
+        return sums
+
 
 @dataclass(frozen=True)
 class Manifest:
     """What `manifest.json` says of one cached split.
 
-    `files` is path, size and time of change of each file that the source read, if it reads files.
+    `features` are those that each document has, in the order in which they are stored. `files` is
+    path, size and time of change of each file that the source read, if it reads files.
     """
 
     task: str
@@ -56,18 +74,29 @@ class Manifest:
     declaration: dict[str, Any]
     vocabulary: str
     vocabulary_fingerprint: str
+    features: tuple[str, ...]
     shards: tuple[Shard, ...]
     files: list[list[Any]] | None = None
     format: int = FORMAT
 
     @property
     def documents(self) -> int:
-        """Documents in all shards."""
+        """Documents, or examples, in all shards."""
         return sum(shard.documents for shard in self.shards)
 
     @property
+    def unit(self) -> str:
+        """What `documents` counts, as a message has it."""
+        return "documents" if len(self.features) == 1 else "examples"
+
+    @property
+    def empty(self) -> int:
+        """Documents without a token of targets, which were left out."""
+        return sum(shard.empty for shard in self.shards)
+
+    @property
     def tokens(self) -> int:
-        """Tokens in all shards, without any end of sequence."""
+        """Tokens of all features in all shards, without any end of sequence but their own."""
         return sum(shard.tokens for shard in self.shards)
 
     @property
@@ -83,7 +112,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Writes the manifest into `folder`, whole or not at all."""
-        totals = {k: getattr(self, k) for k in ("documents", "tokens", "text_bytes", "fingerprint")}
+        names = ("documents", "empty", "tokens", "text_bytes", "fingerprint")
+        totals = {name: getattr(self, name) for name in names}
         write_json(folder / FILE, dataclasses.asdict(self) | {"totals": totals})
 
 
@@ -103,7 +133,8 @@ def read(folder: Path) -> Manifest:
         if version == FORMAT:
             del content["totals"]
             shards = tuple(Shard(**shard) for shard in content.pop("shards"))
-            return Manifest(**content, shards=shards)
+            features = tuple(content.pop("features"))
+            return Manifest(**content, features=features, shards=shards)
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(f"{path} is damaged ({error}); {mend(path)}") from error
     raise UserError(f"{path} has format {version}, expected {FORMAT}; {mend(path)}")
@@ -111,8 +142,7 @@ def read(folder: Path) -> Manifest:
 
 def is_whole(folder: Path, manifest: Manifest) -> bool:
     """Says whether every file of the cache is there; one that is not can be made again alone."""
-    names = (name for shard in manifest.shards for name in (shard.file, shard.index_file))
-    return all((folder / name).exists() for name in names)
+    return all((folder / name).exists() for shard in manifest.shards for name in shard.sums)
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
@@ -130,8 +160,7 @@ def check_sums(folder: Path, manifest: Manifest) -> None:
     """Raises a MachineError that names the first file whose SHA-256 is not the manifest's."""
     check_sizes(folder, manifest)
     for shard in manifest.shards:
-        sums = {shard.file: shard.sha256, shard.index_file: shard.index_sha256}
-        for name, expected in sums.items():
+        for name, expected in shard.sums.items():
             path = folder / name
             if sha256(path) != expected:
                 raise MachineError(

@@ -9,20 +9,31 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows shards done, and documents and tokens so far; a context manager.
+    """Shows what is done of a whole, and documents and tokens so far; a context manager.
 
     Args:
       title: what is being made.
-      total: number of shards.
+      total: number of shards, or what else `unit` names.
       done: how many of them an earlier run left finished.
+      unit: what is counted.
+      quiet: whether to show nothing, of what will be done in no time.
     """
 
-    def __init__(self, title: str, total: int, done: int):
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        done: int = 0,
+        *,
+        unit: str = "shards",
+        quiet: bool = False,
+    ):
         self._title, self._total, self._done = title, total, done
+        self._unit, self._quiet = unit, quiet
         self._documents = self._tokens = 0
         self._start = self._printed = time.monotonic()
-        self._bar = tqdm(total=total, initial=done, desc=title, unit=" shards", file=sys.stderr,
-                         disable=not sys.stderr.isatty())  # fmt: skip
+        self._bar = tqdm(total=total, initial=done, desc=title, unit=f" {unit}", file=sys.stderr,
+                         disable=quiet or not sys.stderr.isatty())  # fmt: skip
 
     def __enter__(self) -> "Progress":
         return self
@@ -36,14 +47,19 @@ class Progress:
         self._tokens += tokens
         self._bar.set_postfix_str(self._counts(), refresh=False)
         self._bar.update(0)
-        if time.monotonic() - self._printed > _SECONDS_BETWEEN_LINES:
-            self._line()
+        self._line_now_and_then()
 
-    def finish_shard(self) -> None:
-        """Counts one more shard as done."""
-        self._done += 1
-        self._bar.update()
+    def finish(self, count: int = 1) -> None:
+        """Counts `count` more of the total as done."""
+        self._done += count
+        self._bar.update(count)
         if self._done == self._total:
+            self._line()
+        else:
+            self._line_now_and_then()
+
+    def _line_now_and_then(self) -> None:
+        if time.monotonic() - self._printed > _SECONDS_BETWEEN_LINES:
             self._line()
 
     def _counts(self) -> str:
@@ -52,6 +68,7 @@ class Progress:
 
     def _line(self) -> None:
         self._printed = time.monotonic()
-        if self._bar.disable:
-            counts = f"{self._title}: {self._done} of {self._total} shards, {self._counts()}"
-            print(counts, file=sys.stderr, flush=True)
+        if self._bar.disable and not self._quiet:
+            counts = f", {self._counts()}" if self._documents else ""
+            line = f"{self._title}: {self._done:,} of {self._total:,} {self._unit}{counts}"
+            print(line, file=sys.stderr, flush=True)

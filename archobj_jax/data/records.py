@@ -1,7 +1,8 @@
 """One record of the token cache: a group of whole tokenised documents, as bytes.
 
 Layout, little-endian: `magic u32 | bytes a token u32 | documents u32 | tokens u32`, then a u32
-length for each document, then the tokens (u16 where the vocabulary fits, else u32).
+length for each document, then the tokens (u16 where the vocabulary fits, else u32). A document of
+several features lies here as so many documents, one after the other.
 """
 
 import struct

@@ -14,6 +14,9 @@ DEFAULT_MODULE = "tasks.pretraining"
 FEATURE = "targets"
 """The feature of a task's examples, before its objective, that holds a document's tokens."""
 
+RANKED = "_score_eval"
+"""Ends the name of a task for rank classification, as T0 has it."""
+
 Modules = str | Sequence[str] | None
 
 
@@ -83,6 +86,13 @@ def objective(task: seqio.Task) -> Objective:
     steps = task.preprocessors[_placeholder(task) + 1 :]
     if len(steps) == 1 and isinstance(steps[0], Objective):
         return steps[0]
+    trained = task.name.removesuffix(RANKED)
+    if trained != task.name and trained in seqio.TaskRegistry.names():
+        raise UserError(
+            f"task '{task.name}' is for rank classification: its examples are the answer choices, "
+            f"right and wrong, and only SeqIO's Evaluator reads them; take '{trained}', without "
+            f"'{RANKED}'"
+        )
     found = ", ".join(map(step_name, steps)) or "nothing"
     raise UserError(
         f"task '{task.name}' has {found} after its CacheDatasetPlaceholder; expected one objective "

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ from archobj_jax.objectives import rng_for
 
 RECORD_TOKENS = 8192
 """Documents are added to a record until it holds this many tokens: one read serves a few rows."""
+
+EXAMPLE_RECORD_TOKENS = 2048
+"""The same where documents are examples: each is read alone, and its whole record with it."""
 
 PERMUTED_DOCUMENTS = 1 << 20
 """Documents are permuted within windows of this many, which bounds the memory of a worker."""
@@ -64,17 +67,34 @@ class Job:
         return self.path.with_suffix(".json")
 
 
+Document = tuple[np.ndarray, ...]
+"""The tokens of each of its features: integer [length]."""
+
+
 class Tokenised:
     """Counts, as documents pass by, what the manifest records of them."""
 
     def __init__(self) -> None:
-        self.documents = self.tokens = self.text_bytes = 0
+        self.documents = self.empty = self.tokens = self.text_bytes = 0
 
-    def count(self, tokens: np.ndarray, text: bytes) -> None:
-        """Adds one document of int [length] `tokens` made from `text`."""
+    def count(self, document: Document, texts: Iterable[bytes]) -> None:
+        """Adds one document and the texts that it was made from."""
         self.documents += 1
-        self.tokens += len(tokens)
-        self.text_bytes += len(text)
+        self.tokens += sum(map(len, document))
+        self.text_bytes += sum(map(len, texts))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `_write` says of the documents in a shard.
+
+    Attributes:
+      index: int64 [records + 1, 2], tokens and documents before each record.
+      lengths: int32 [documents, features].
+    """
+
+    index: np.ndarray
+    lengths: np.ndarray
 
 
 def finished(job: Job) -> manifest.Shard | None:
@@ -85,8 +105,7 @@ def finished(job: Job) -> manifest.Shard | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not begun, or cut off before the note was whole
     same = note["vocabulary_fingerprint"] == job.vocabulary_fingerprint
-    files = job.path, job.folder / shard.index_file
-    return shard if same and all(path.exists() for path in files) else None
+    return shard if same and all((job.folder / name).exists() for name in shard.sums) else None
 
 
 def build(job: Job, progress: Callable[[int, int], None] | None = None) -> manifest.Shard:
@@ -102,13 +121,16 @@ def build(job: Job, progress: Callable[[int, int], None] | None = None) -> manif
     """
     task = registry.find(job.task, job.modules)
     ids = vocabularies.load(registry.vocabulary(task), job.cache_dir)
+    features = registry.objective(task).document_features
     counts = Tokenised()
-    documents = _permuted(_documents(task, job, counts), job.index)
+    documents = _permuted(_documents(task, features, job, counts), job.index)
     temporary = job.path.with_name(f"{job.path.name}.{os.getpid()}.tmp")
     try:
-        index = _write(temporary, documents, records.token_dtype(ids.vocab_size), progress)
+        written = _write(
+            temporary, documents, len(features), records.token_dtype(ids.vocab_size), progress
+        )
         with _writing(job.path):
-            return _finish(job, temporary, index, counts)
+            return _finish(job, temporary, written, counts)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -124,20 +146,24 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _finish(job: Job, temporary: Path, index: np.ndarray, counts: Tokenised) -> manifest.Shard:
-    content = io.BytesIO()
-    np.save(content, index)
+def _finish(job: Job, temporary: Path, written: Written, counts: Tokenised) -> manifest.Shard:
+    index, lengths = _npy(written.index), _npy(written.lengths)
+    several = written.lengths.shape[1] > 1
     shard = manifest.Shard(
         file=job.path.name,
-        records=len(index) - 1,
+        records=len(written.index) - 1,
         documents=counts.documents,
+        empty=counts.empty,
         tokens=counts.tokens,
         text_bytes=counts.text_bytes,
         bytes=temporary.stat().st_size,
         sha256=manifest.sha256(temporary),
-        index_sha256=hashlib.sha256(content.getvalue()).hexdigest(),
+        index_sha256=hashlib.sha256(index).hexdigest(),
+        lengths_sha256=hashlib.sha256(lengths).hexdigest() if several else None,
     )
-    atomic.write(job.folder / shard.index_file, content.getvalue())
+    atomic.write(job.folder / shard.index_file, index)
+    if several:
+        atomic.write(job.folder / shard.lengths_file, lengths)
     os.replace(temporary, job.path)
     note = {
         "vocabulary_fingerprint": job.vocabulary_fingerprint,
@@ -147,37 +173,50 @@ def _finish(job: Job, temporary: Path, index: np.ndarray, counts: Tokenised) -> 
     return shard
 
 
-def _documents(task: seqio.Task, job: Job, counts: Tokenised) -> Iterator[np.ndarray]:
-    """Yields the non-empty documents of the shard: int32 [length]."""
+def _npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
+
+
+def _documents(
+    task: seqio.Task, features: tuple[str, ...], job: Job, counts: Tokenised
+) -> Iterator[Document]:
+    """Yields the documents of the shard that have targets: int32 [length] of each feature."""
     info = seqio.ShardInfo(index=job.index, num_shards=job.count)
     source = task.source
     try:
         dataset = source.get_dataset(split=job.split, shuffle=False, shard_info=info)
         dataset = task.preprocess_precache(dataset, seed=job.index)
-        _check_spec(task, dataset.element_spec)
+        _check_spec(task, features, dataset.element_spec)
         for example in dataset.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-            tokens = example[registry.FEATURE]
-            if len(tokens):
-                counts.count(tokens, example.get(f"{registry.FEATURE}_pretokenized", b""))
-                yield tokens
+            if not len(example[registry.FEATURE]):
+                counts.empty += 1
+                continue
+            document = tuple(example[name] for name in features)
+            counts.count(document, (example.get(f"{name}_pretokenized", b"") for name in features))
+            yield document
     except tf.errors.OpError as error:
         # What a source raises inside tf.data arrives as a TensorFlow error; ours keep the first.
         problem = getattr(source, "problem", None)
         raise (problem or error) from error
 
 
-def _check_spec(task: seqio.Task, spec: dict[str, tf.TensorSpec]) -> None:
-    found = spec.get(registry.FEATURE)
-    if found is None or not found.dtype.is_integer or found.shape.rank != 1:
-        raise UserError(
-            f"task '{task.name}': the steps before its CacheDatasetPlaceholder give {spec}; "
-            f"expected '{registry.FEATURE}' as integer [length], a tokenised document"
-        )
+def _check_spec(
+    task: seqio.Task, features: tuple[str, ...], spec: dict[str, tf.TensorSpec]
+) -> None:
+    for name in features:
+        found = spec.get(name)
+        if found is None or not found.dtype.is_integer or found.shape.rank != 1:
+            raise UserError(
+                f"task '{task.name}': the steps before its CacheDatasetPlaceholder give {spec}; "
+                f"expected '{name}' as integer [length], the tokens of a document"
+            )
 
 
-def _permuted(documents: Iterator[np.ndarray], shard: int) -> Iterator[np.ndarray]:
+def _permuted(documents: Iterator[Document], shard: int) -> Iterator[Document]:
     """Yields the documents in a random order that depends on `shard` and their number alone."""
-    window: list[np.ndarray] = []
+    window: list[Document] = []
     rng = rng_for(_ORDER_SEED, shard)
     for document in documents:
         window.append(document)
@@ -189,34 +228,40 @@ def _permuted(documents: Iterator[np.ndarray], shard: int) -> Iterator[np.ndarra
 
 def _write(
     path: Path,
-    documents: Iterator[np.ndarray],
+    documents: Iterator[Document],
+    features: int,
     dtype: np.dtype,
     progress: Callable[[int, int], None] | None,
-) -> np.ndarray:
-    """Writes the records; returns the index, int64 [records + 1, 2]."""
+) -> Written:
+    """Writes the records, of documents with so many features."""
     with _writing(path):
         writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
     sizes = [(0, 0)]
+    lengths = [np.zeros((0, features), np.int32)]
     try:
-        for group in _groups(documents):
+        for group in _groups(documents, RECORD_TOKENS if features == 1 else EXAMPLE_RECORD_TOKENS):
+            sequences = [sequence for document in group for sequence in document]
             with _writing(path):
-                writer.write(records.encode(group, dtype))
-            sizes.append((sum(map(len, group)), len(group)))
+                writer.write(records.encode(sequences, dtype))
+            counted = np.array([len(sequence) for sequence in sequences], np.int32)
+            lengths.append(counted.reshape(-1, features))
+            sizes.append((int(counted.sum()), len(group)))
             if progress:
                 progress(len(group), sizes[-1][0])
     finally:
         with _writing(path):
             writer.close()
-    return np.cumsum(np.array(sizes, np.int64), axis=0)
+    return Written(np.cumsum(np.array(sizes, np.int64), axis=0), np.concatenate(lengths))
 
 
-def _groups(documents: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    group: list[np.ndarray] = []
+def _groups(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
+    """Yields the documents in groups of at least `size` tokens, but for the last."""
+    group: list[Document] = []
     tokens = 0
     for document in documents:
         group.append(document)
-        tokens += len(document)
-        if tokens >= RECORD_TOKENS:
+        tokens += sum(map(len, document))
+        if tokens >= size:
             yield group
             group, tokens = [], 0
     if group:

@@ -8,14 +8,14 @@ import numpy as np
 from archobj_jax.objectives.objective import (
     Example,
     Lengths,
-    Objective,
     Vocabulary,
     check_lengths,
 )
+from archobj_jax.objectives.window_objective import WindowObjective
 
 
 @dataclass(frozen=True)
-class FullLm(Objective):
+class FullLm(WindowObjective):
     """The whole window is targets: lengths {'targets': L}, loss on all L tokens.
 
     Wang et al. 2022 (arXiv 2204.05832), section 3.2: L = 626.

@@ -42,6 +42,23 @@ class Layout(Protocol):
         To be called once, with `Objective.features`, before any data flows.
         """
 
+    def room(self, lengths: Lengths) -> dict[str, int]:
+        """Returns the tokens that a row has room for on each of its sides, by the side's name.
+
+        Raises:
+          UserError: as `spec`.
+        """
+
+    def sizes(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns the room that examples take of a row, int64 [examples, sides].
+
+        Examples fit into one row if their sizes sum to at most `room`, on every side.
+
+        Args:
+          inputs: integer [examples], tokens of inputs.
+          targets: integer [examples], tokens of targets.
+        """
+
 
 @dataclass(frozen=True)
 class DecoderLayout:
@@ -72,6 +89,15 @@ class DecoderLayout:
         """Any features fit: inputs and targets share the row."""
         del features
         _check(lengths)
+
+    def room(self, lengths: Lengths) -> dict[str, int]:
+        """One side, the sum of the lengths."""
+        _check(lengths)
+        return {"inputs and targets": sum(lengths.values())}
+
+    def sizes(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Inputs and targets together, int64 [examples, 1]."""
+        return (np.asarray(inputs, np.int64) + targets)[:, None]
 
     def row(self, examples: Sequence[Example], lengths: Lengths) -> Row:
         """Returns the row; see the class."""
@@ -126,6 +152,15 @@ class EncoderDecoderLayout:
                 "TASK_FEATURE_LENGTHS: an encoder-decoder needs a length for 'inputs', which this "
                 f"objective makes; got {dict(lengths)}."
             )
+
+    def room(self, lengths: Lengths) -> dict[str, int]:
+        """Two sides, inputs and targets."""
+        _check(lengths)
+        return {"inputs": lengths.get("inputs", 1), "targets": lengths["targets"]}
+
+    def sizes(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Inputs, a lone EOS in place of none, and targets: int64 [examples, 2]."""
+        return np.stack([np.maximum(inputs, 1), targets], axis=1).astype(np.int64)
 
     def row(self, examples: Sequence[Example], lengths: Lengths) -> Row:
         """Returns the row; see the class."""

@@ -1,15 +1,16 @@
-"""What an objective is: a pure function from a window of raw tokens and a generator to examples.
+"""What an objective is: a pure function from a task's cached documents to examples.
 
-An objective is a frozen dataclass over numpy. The loader calls `examples` through Grain; the same
-object stands among a task's SeqIO preprocessors, after `seqio.CacheDatasetPlaceholder`, and calls
-the same function inside tf.data.
+An objective is a frozen dataclass over numpy. The loader calls it through Grain; the same object
+stands among a task's SeqIO preprocessors, after `seqio.CacheDatasetPlaceholder`, and does the same
+inside tf.data. There are two kinds: a `WindowObjective` reads documents laid end to end, window by
+window; to `AsGiven` each document is an example.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -44,92 +45,33 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """Turns a window of the token stream into the examples of one row.
+    """Makes examples of a task's cached documents.
 
-    A subclass states its `name`, the paper's `symbol`, whether its stream carries an EOS after
-    each document (`document_ends`), and the `features` of its examples.
+    A subclass states its `name`, the paper's `symbol`, the `features` of its examples, and the
+    `document_features` that each of the documents has in the cache.
     """
 
     name: ClassVar[str]
     symbol: ClassVar[str]
-    document_ends: ClassVar[bool]
     features: ClassVar[tuple[str, ...]]
-
-    # SeqIO hands these to a preprocessor that is a dataclass by `dataclasses.replace`. They belong
-    # to one call, not to the objective: equality, hash and repr leave them out.
-    sequence_length: Lengths | None = field(default=None, kw_only=True, compare=False, repr=False)
-    output_features: Mapping[str, Any] | None = field(
-        default=None, kw_only=True, compare=False, repr=False
-    )
+    document_features: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def window(self, lengths: Lengths) -> int:
-        """Returns how many raw tokens of the stream one row consumes.
-
-        Raises:
-          UserError: this objective cannot fill rows of these lengths.
-        """
-
     def check(self, lengths: Lengths, vocabulary: Vocabulary) -> None:
         """Raises UserError if lengths and vocabulary do not suit the objective.
 
         To be called once before any data flows, so that the error is met where it can be told
         well and not inside a worker.
         """
-        self.window(lengths)
-        eos_id(self.name, vocabulary)
-
-    def examples(
-        self,
-        tokens: np.ndarray,
-        rng: np.random.Generator,
-        lengths: Lengths,
-        vocabulary: Vocabulary,
-    ) -> list[Example]:
-        """Returns the examples of one row; they may be views of `tokens`.
-
-        Args:
-          tokens: raw token ids, any integer dtype [window(lengths)].
-          rng: the only source of randomness; `rng_for(seed, row index)` for data.
-          lengths: feature lengths of the row.
-          vocabulary: whose ids the tokens are.
-
-        Raises:
-          UserError: the lengths or the vocabulary do not suit the objective.
-          ValueError: `tokens` is not one window long.
-        """
-        window = self.window(lengths)
-        if tokens.shape != (window,):
-            raise ValueError(
-                f"{self.name}: expected a window of shape {(window,)}, got {tokens.shape}"
-            )
-        return self._examples(np.asarray(tokens, np.int32), rng, lengths, vocabulary)
 
     @abstractmethod
-    def _examples(
-        self,
-        tokens: np.ndarray,
-        rng: np.random.Generator,
-        lengths: Lengths,
-        vocabulary: Vocabulary,
-    ) -> list[Example]:
-        """`examples` for int32 tokens that are known to be one window."""
-
     def __call__(
         self,
         dataset: tf.data.Dataset,
         sequence_length: Lengths | None = None,
         output_features: Mapping[str, Any] | None = None,
     ) -> tf.data.Dataset:
-        """Runs as a SeqIO preprocessor; see `seqio_step.apply`."""
-        from archobj_jax.objectives import seqio_step
-
-        return seqio_step.apply(
-            self,
-            dataset,
-            self.sequence_length if sequence_length is None else sequence_length,
-            self.output_features if output_features is None else output_features,
-        )
+        """Runs as a SeqIO preprocessor: from documents to examples."""
 
 
 def rng_for(seed: int, index: int) -> np.random.Generator:

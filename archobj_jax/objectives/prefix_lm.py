@@ -9,14 +9,14 @@ from archobj_jax import errors
 from archobj_jax.objectives.objective import (
     Example,
     Lengths,
-    Objective,
     Vocabulary,
     check_lengths,
 )
+from archobj_jax.objectives.window_objective import WindowObjective
 
 
 @dataclass(frozen=True)
-class PrefixLm(Objective):
+class PrefixLm(WindowObjective):
     """Splits L raw tokens at k, uniform in 1..L-1; the first k are inputs, the rest targets.
 
     Lengths {'targets': L} give one example a row. Lengths {'inputs': L, 'targets': L} give two, of

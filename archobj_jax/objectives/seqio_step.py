@@ -1,4 +1,4 @@
-"""An objective as a SeqIO preprocessor: the one place of this package that needs TensorFlow."""
+"""A window objective as a SeqIO preprocessor: the one place here that needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import seqio
 import tensorflow as tf
 
 from archobj_jax import errors
-from archobj_jax.objectives.objective import Lengths, Objective, eos_id, rng_for
+from archobj_jax.objectives.objective import Lengths, eos_id, rng_for
+from archobj_jax.objectives.window_objective import WindowObjective
 
 
 def apply(
-    objective: Objective,
+    objective: WindowObjective,
     dataset: tf.data.Dataset,
     sequence_length: Lengths | None,
     output_features: Mapping[str, Any] | None,
@@ -92,7 +93,7 @@ def seqio_seed() -> tf.Tensor:
     return take(tf.data.Dataset.from_tensors(0)).get_single_element()
 
 
-def _vocabulary(objective: Objective, output_features: Mapping[str, Any]) -> seqio.Vocabulary:
+def _vocabulary(objective: WindowObjective, output_features: Mapping[str, Any]) -> seqio.Vocabulary:
     for name in objective.features:
         if name not in output_features:
             raise errors.UserError(

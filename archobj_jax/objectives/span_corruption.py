@@ -11,15 +11,15 @@ from archobj_jax import errors
 from archobj_jax.objectives.objective import (
     Example,
     Lengths,
-    Objective,
     Vocabulary,
     check_lengths,
     eos_id,
 )
+from archobj_jax.objectives.window_objective import WindowObjective
 
 
 @dataclass(frozen=True)
-class SpanCorruption(Objective):
+class SpanCorruption(WindowObjective):
     """Replaces random spans by sentinels in the inputs; the targets are the spans.
 
     Raw `a b c d e f g h` with spans `c d` and `h`, sentinels X = the last id, Y = the one before:

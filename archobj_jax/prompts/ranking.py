@@ -10,7 +10,11 @@ Target = tuple[tuple[int, int], bool, float, int]
 
 
 def rank_classification(targets: Sequence[Target], scores: Sequence[float]) -> dict[str, float]:
-    """Returns the accuracy, in percent, of taking the choice with the highest score.
+    """Returns how often the choice with the highest score is right, and what to hold it against.
+
+    "accuracy" and "chance" are in percent: chance is that of taking any choice, the mean over
+    examples of right choices / choices. "examples" is their number, so that a reader can put an
+    interval on the accuracy.
 
     Of choices with equal scores the first is taken; where several are right, any will do; an
     example counts with the weight of the choice taken, as in T5's metric of this name.
@@ -27,13 +31,18 @@ def rank_classification(targets: Sequence[Target], scores: Sequence[float]) -> d
     examples: dict[int, list[tuple[int, bool, float, float]]] = {}
     for ((example, choice), is_correct, weight, _), score in zip(targets, scores, strict=True):
         examples.setdefault(example, []).append((choice, is_correct, weight, float(score)))
-    right = total = 0.0
+    right = total = chance = 0.0
     for choices in examples.values():
         choices.sort()
+        chance += sum(is_correct for _, is_correct, *_ in choices) / len(choices)
         _, is_correct, weight, _ = choices[int(np.argmax([score for *_, score in choices]))]
         right += weight * is_correct
         total += weight
-    return {"accuracy": 100 * right / total}
+    return {
+        "accuracy": 100 * right / total,
+        "examples": len(examples),
+        "chance": 100 * chance / len(examples),
+    }
 
 
 def postprocess(

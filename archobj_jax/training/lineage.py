@@ -1,7 +1,8 @@
 """Where a checkpoint comes from, and what model it is: plain JSON beside its arrays."""
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archobj_jax.architectures.architecture import (
@@ -28,6 +29,8 @@ class Stage:
       stage: pretrain, adapt, finetune.
       architecture, objective: the paper's abbreviations.
       config, data: fingerprints of the operative gin and of the data.
+      start_step: global step at which the stage began.
+      schedule_start: global step at which its learning-rate schedule began.
       step: global step reached.
       tokens: tokens trained on in this stage, padding not counted.
       skipped_steps: steps left out since their loss or gradient was not finite.
@@ -39,23 +42,56 @@ class Stage:
     objective: str
     config: str
     data: str
+    start_step: int = 0
+    schedule_start: int = 0
     step: int = 0
     tokens: float = 0.0
     skipped_steps: int = 0
+
+    @property
+    def pair(self) -> str:
+        """Architecture and objective, as the paper writes them: `ND:MLM`."""
+        return f"{self.architecture}:{self.objective}"
 
     def at(self, step: int, tokens: float, skipped_steps: int) -> "Stage":
         """The stage at a later step."""
         return dataclasses.replace(self, step=step, tokens=tokens, skipped_steps=skipped_steps)
 
 
-def model_record(model: Architecture, dataset: DatasetConfig) -> dict[str, Any]:
-    """What one needs to use a checkpoint again: the model and its vocabulary, as JSON."""
+def notation(stages: Sequence[Stage]) -> str:
+    """The paper's notation, e.g. `CD:FLM (168B) → ND:MLM (51B) → ND:MTF (13B)`.
+
+    Stages of the same pair one after another are one, with their tokens together.
+    """
+    parts = [
+        f"{pair} ({counted(sum(stage.tokens for stage in group))})"
+        for pair, group in itertools.groupby(stages, key=lambda stage: stage.pair)
+    ]
+    return " → ".join(parts)
+
+
+def counted(tokens: float) -> str:
+    """A number of tokens in three digits at most: `168B`, `1.3M`, `852`."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if tokens >= 0.9995 * size:
+            return f"{tokens / size:.3g}{unit}"
+    return f"{tokens:.0f}"
+
+
+def model_record(
+    model: Architecture, dataset: DatasetConfig, *, vocabulary: Mapping[str, str]
+) -> dict[str, Any]:
+    """What one needs to use a checkpoint again: the model and its vocabulary, as JSON.
+
+    `vocabulary` has the "title" and "fingerprint" of the data's.
+    """
     return {
         "architecture": type(model).__name__,
         "network": dataclasses.asdict(model.network),
         "mixture_or_task_name": dataset.mixture_or_task_name,
         "mixture_or_task_module": dataset.module,
         "cache_dir": dataset.cache_dir,
+        "vocabulary": dict(vocabulary),
     }
 
 

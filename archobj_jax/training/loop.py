@@ -19,6 +19,26 @@ from archobj_jax.training.state import Blueprint, TrainState
 from archobj_jax.training.termination import Termination
 from archobj_jax.training.trainer import Trainer
 
+_LINES = 12
+"""Values of an evaluation that are told one by one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where a run starts.
+
+    Attributes:
+      state: the first step is made from it; it is donated.
+      stage: the stage so far.
+      ancestors: the stages before, oldest first.
+      resumed: whether the stage was begun before.
+    """
+
+    state: TrainState
+    stage: Stage
+    ancestors: tuple[Stage, ...] = ()
+    resumed: bool = False
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingLoop:
@@ -32,7 +52,7 @@ class TrainingLoop:
     save_period: int
     stats_period: int
     total_steps: int
-    stage: Stage
+    start: Start
     about: Mapping[str, Any]
 
     def meter(self, batch: Mapping[str, Any]) -> Meter:
@@ -49,23 +69,24 @@ class TrainingLoop:
         return Meter(
             step_flops=flops.train_flops(forward),
             peak_flops=peak * jax.device_count(),
-            tokens=self.stage.tokens,
-            skipped_steps=self.stage.skipped_steps,
+            tokens=self.start.stage.tokens,
+            skipped_steps=self.start.stage.skipped_steps,
             stop_on_nonfinite=self.trainer.on_nonfinite == "stop",
         )
 
     def execute(
-        self,
-        state: TrainState,
-        step: Callable,
-        batches: loader.Batches,
-        meter: Meter,
-        report: Report,
+        self, step: Callable, batches: loader.Batches, meter: Meter, report: Report
     ) -> None:
-        """Runs the steps that are left; evaluates and saves before the next batch is taken."""
+        """Runs the steps that are left; evaluates and saves before the next batch is taken.
+
+        A stage that begins from another's checkpoint is evaluated before its first step.
+        """
+        state = self.start.state
         try:
             with Termination() as termination:
-                for number in range(self.stage.step + 1, self.total_steps + 1):
+                if self.start.ancestors and not self.start.resumed:
+                    self._evaluate(self.start.stage.step, state, meter, report)
+                for number in range(self.start.stage.step + 1, self.total_steps + 1):
                     with meter.waiting_for_input():
                         batch = self.placement.put(next(batches))
                     with jax.transfer_guard("disallow"):
@@ -97,18 +118,25 @@ class TrainingLoop:
             report.progress(number, "" if meter.loss is None else f"loss {meter.loss:.4f}")
         loss = None
         if number % self.evaluation.period == 0 or last:
-            with meter.paused():
-                values, loss = self.evaluation.evaluate(state.params, number)
-            if values:
-                report.record(number, values)
-            for name in (name for name in values if not name.endswith(("z_loss", "target_tokens"))):
-                report.say(f"step {number:,}  {name} {values[name]:.4f}")
+            loss = self._evaluate(number, state, meter, report)
         if number % self.save_period == 0 or last or stopping:
             with meter.paused():
                 report.flush()
-                stage = self.stage.at(number, meter.tokens, meter.skipped_steps)
-                about = {**self.about, "lineage": [dataclasses.asdict(stage)]}
-                self.checkpoints.save(state, about, loss=loss)
+                stage = self.start.stage.at(number, meter.tokens, meter.skipped_steps)
+                lineage = [dataclasses.asdict(each) for each in (*self.start.ancestors, stage)]
+                self.checkpoints.save(state, {**self.about, "lineage": lineage}, loss=loss)
+
+    def _evaluate(
+        self, number: int, state: TrainState, meter: Meter, report: Report
+    ) -> float | None:
+        """Records and tells the evaluation after step `number`; returns the mean held-out loss."""
+        with meter.paused():
+            values, loss = self.evaluation.evaluate(state.params, number)
+        if values:
+            report.record(number, values)
+        for name, value in told(values).items():
+            report.say(f"step {number:,}  {name} {value:.4f}")
+        return loss
 
     def _nonfinite_message(self, step: int) -> str:
         steps = self.checkpoints.steps()
@@ -118,3 +146,22 @@ class TrainingLoop:
             f"finite; {newest}. Lower the learning rate or lengthen the warm-up and run again, or "
             "set Trainer.on_nonfinite = 'skip' to leave such steps out."
         )
+
+
+def told(values: Mapping[str, float]) -> dict[str, float]:
+    """Of `<kind>/<task>/<name>` what is worth a line each: all, or of many tasks their means."""
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name.rpartition("/")[2] not in ("z_loss", "target_tokens", "examples")
+    }
+    if len(kept) <= _LINES:
+        return kept
+    groups: dict[str, list[float]] = {}
+    for name, value in kept.items():
+        kind, _, rest = name.partition("/")
+        groups.setdefault(f"{kind}/*/{rest.rpartition('/')[2]}", []).append(value)
+    return {
+        f"{name} (mean of {len(found)} tasks)": sum(found) / len(found)
+        for name, found in groups.items()
+    }

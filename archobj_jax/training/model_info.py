@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from archobj_jax.tables import table
 from archobj_jax.training.state import Blueprint, per_device_bytes
 
 
@@ -32,7 +33,7 @@ def model_info(blueprint: Blueprint, abstract_state: Any, batch: Mapping[str, An
         "a batch": per_device_bytes(batch),
     }
     lines = [
-        _table(rows),
+        table(rows),
         "",
         f"architecture     {type(blueprint.architecture).__name__}"
         f" ({blueprint.architecture.symbol})",
@@ -43,14 +44,6 @@ def model_info(blueprint: Blueprint, abstract_state: Any, batch: Mapping[str, An
         + ", ".join(f"{name} {_readable(size)}" for name, size in memory.items()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def _readable(size: float) -> str:

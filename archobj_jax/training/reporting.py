@@ -46,21 +46,21 @@ def _writing(path: epath.Path) -> Iterator[None]:
 class Report:
     """Writes the metrics of a run; on processes other than the first it writes nothing.
 
-    A run that goes on from step n drops what was recorded after n, by a life that was cut off:
-    the file then reads as if the run had never stopped.
+    A run that is resumed at step n drops what was recorded after n, by a life that was cut off: the
+    file then reads as if the run had never stopped. One that is not drops all.
 
     Raises:
       MachineError: from every method, if a file cannot be written.
     """
 
-    def __init__(self, model_dir: str, *, start_step: int, total_steps: int):
+    def __init__(self, model_dir: str, *, start_step: int, total_steps: int, resumed: bool):
         self._first = jax.process_index() == 0
         if not self._first:
             return
         self._folder = epath.Path(model_dir)
         path = self._folder / METRICS_FILE
         with _writing(path):
-            kept = "".join(_kept_lines(path, start_step))
+            kept = "".join(_kept_lines(path, start_step)) if resumed else ""
         write_text(path, kept)
         with _writing(self._folder):
             self._file = path.open("a")

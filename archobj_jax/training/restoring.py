@@ -34,8 +34,12 @@ class Restored:
     about: Mapping[str, Any]
 
 
-def find_checkpoint(path: str) -> epath.Path:
+def find_checkpoint(path: str, *, binding: str = "CHECKPOINT_PATH") -> epath.Path:
     """The checkpoint at `path`: one itself, or the newest of a run or of a folder of checkpoints.
+
+    Args:
+      path: where to look.
+      binding: what the user set it by, for errors.
 
     Raises:
       UserError: there is none; names what there is.
@@ -49,7 +53,7 @@ def find_checkpoint(path: str) -> epath.Path:
             return folder / f"{PREFIX}_{steps[-1]}"
     what = "exists but holds no checkpoint" if given.exists() else "does not exist"
     raise UserError(
-        f"CHECKPOINT_PATH: {path} {what}; expected MODEL_DIR of a run, its checkpoints folder, or "
+        f"{binding}: {path} {what}; expected MODEL_DIR of a run, its checkpoints folder, or "
         f"one {PREFIX}_<step>.{_nearby(given)}"
     )
 

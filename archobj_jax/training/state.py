@@ -109,15 +109,17 @@ class Blueprint:
             insert(tree, info.path, value(info))
         return tree
 
+    def parameter_of(self, path: Sequence[Any]) -> ParameterInfo | None:
+        """The parameter that an optimizer slot at JAX key path `path` belongs to, if any."""
+        names = tuple(key_name(key) for key in path)
+        return next((i for i in self.infos if names[-len(i.path) :] == i.path), None)
+
     def _place_like_parameter(
         self, path: Sequence[Any], leaf: jax.ShapeDtypeStruct
     ) -> jax.ShapeDtypeStruct:
         """An optimizer slot lies as its parameter does, less the dimension it has reduced."""
-        names = tuple(_key_name(key) for key in path)
-        axes: tuple[str, ...] | None = None
-        for info in self.infos:
-            if names[-len(info.path) :] == info.path:
-                axes = _slot_axes(leaf.shape, info)
+        info = self.parameter_of(path)
+        axes = None if info is None else _slot_axes(leaf.shape, info)
         if axes is None:
             sharding = jax.sharding.NamedSharding(self.rules.mesh, jax.sharding.PartitionSpec())
         else:
@@ -134,7 +136,8 @@ def _slot_axes(shape: tuple[int, ...], info: ParameterInfo) -> tuple[str, ...] |
     return None
 
 
-def _key_name(key: Any) -> str:
+def key_name(key: Any) -> str:
+    """The name of one step of a JAX key path: a dict's key, a field, an index."""
     for attribute in ("key", "name", "idx"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))
@@ -144,7 +147,7 @@ def _key_name(key: Any) -> str:
 def flatten(tree: PyTree) -> Iterator[tuple[str, Any]]:
     """Leaves of a tree with their path as `a/b/c`."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield "/".join(_key_name(key) for key in path), leaf
+        yield "/".join(key_name(key) for key in path), leaf
 
 
 def per_device_bytes(tree: PyTree) -> int:

@@ -1,8 +1,9 @@
 """`archobj train`: checks the configuration, restores or makes a train state, and runs."""
 
+import dataclasses
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 from etils import epath
@@ -13,19 +14,22 @@ from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import compilation
+from archobj_jax.training.adaptation import Adaptation, InitialCheckpoint
 from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
 from archobj_jax.training.evaluation import Evaluation
 from archobj_jax.training.lineage import Stage, changed_bindings, model_record
-from archobj_jax.training.loop import TrainingLoop
+from archobj_jax.training.loop import Start, TrainingLoop
 from archobj_jax.training.model_info import model_info
 from archobj_jax.training.placement import Placement
 from archobj_jax.training.processes import first_process_first
 from archobj_jax.training.reporting import Report, write_text
+from archobj_jax.training.restoring import Restored
 from archobj_jax.training.state import Blueprint, TrainState
 from archobj_jax.training.trainer import Trainer
 
 CONFIG_FILE = "config.gin"
 INFO_FILE = "model-info.txt"
+DATA_FILE = "data-info.txt"
 
 
 def train(
@@ -38,6 +42,7 @@ def train(
     trainer: Trainer,
     partitioner: Partitioner = Partitioner(),
     checkpoint: SaveCheckpointConfig = SaveCheckpointConfig(),
+    initial_checkpoint: InitialCheckpoint | None = None,
     total_steps: int,
     eval_period: int = 1000,
     eval_steps: int | None = None,
@@ -50,6 +55,8 @@ def train(
 ) -> None:
     """Trains until `total_steps`, going on from the newest checkpoint in `model_dir` if any.
 
+    Without one it starts from `initial_checkpoint`, or from scratch.
+
     Args:
       model: architecture and network.
       model_dir: the run's folder, local or gs://.
@@ -60,12 +67,14 @@ def train(
       trainer: optimizer, schedule, loss, microbatches.
       partitioner: the mesh.
       checkpoint: when to save, what to keep.
-      total_steps: the last step.
-      eval_period: steps between evaluations; there is one after the last step too.
+      initial_checkpoint: another run's, to adapt or finetune.
+      total_steps: the last step, counted as `initial_checkpoint.step` says.
+      eval_period: steps between evaluations; there is one after the last step too, and one before
+        the first if there is an initial checkpoint.
       eval_steps: batches of each task in an evaluation; None is all.
       stats_period: steps between records in metrics.jsonl.
       random_seed: of parameters and dropout; data has its own.
-      stage: pretrain, adapt or finetune, for the lineage.
+      stage: pretrain, adapt or finetune, for the lineage; one MODEL_DIR holds one stage.
       compilation_cache_dir: where compiled steps are kept between runs; None keeps none.
       operative_config: returns the gin text to keep with the run.
       dry_run: prints what the run would be; reads no text and writes nothing.
@@ -90,8 +99,12 @@ def train(
     info = model_info(blueprint, abstract_state, abstract_batch)
     config = operative_config()
     if dry_run:
-        loader.check_names(train_dataset)
+        for dataset in (train_dataset, train_eval_dataset):
+            if dataset is not None:
+                loader.check_names(dataset)
         print(f"{config}\n{info}", end="")
+        if initial_checkpoint is not None and initial_checkpoint.path:
+            print(Adaptation.of(initial_checkpoint, blueprint, trainer).summary())
         return
     with first_process_first("cache the data"):
         data = loader.describe(train_dataset, model.layout)
@@ -104,7 +117,8 @@ def train(
             period=eval_period,
             num_batches=eval_steps,
         )
-    lineage = Stage(
+    vocabulary = {"title": data.vocabulary, "fingerprint": data.vocabulary_fingerprint}
+    stage_here = Stage(
         run=model_dir,
         stage=stage,
         architecture=model.symbol,
@@ -113,11 +127,17 @@ def train(
         data=data.fingerprint,
     )
     with Checkpoints(model_dir, checkpoint) as checkpoints:
-        state, lineage = _initial_state(
-            checkpoints, abstract_state, lineage, config,
+        start = _start(
+            checkpoints, abstract_state, stage_here, config,
+            adaptation=lambda: Adaptation.of(
+                initial_checkpoint, blueprint, trainer, vocabulary=vocabulary
+            ) if initial_checkpoint else None,
+            total_steps=total_steps,
+            seed=random_seed,
             fresh=lambda: blueprint.init(trainer.transform(blueprint), random_seed),
         )  # fmt: skip
-        _write_description(model_dir, config, info)
+        _write_description(model_dir, {CONFIG_FILE: config, INFO_FILE: info, DATA_FILE: data.info})
+        record = model_record(model, train_dataset, vocabulary=vocabulary)
         loop = TrainingLoop(
             blueprint=blueprint,
             trainer=trainer,
@@ -127,23 +147,28 @@ def train(
             save_period=checkpoint.period,
             stats_period=stats_period,
             total_steps=total_steps,
-            stage=lineage,
-            about={"config": config, "model": model_record(model, train_dataset)},
+            start=start,
+            about={"config": config, "model": record},
         )
-        with Report(model_dir, start_step=lineage.step, total_steps=total_steps) as report:
-            if lineage.step >= total_steps:
-                report.say(
-                    f"{model_dir} is at step {lineage.step:,} already; raise TRAIN_STEPS to go on."
-                )
+        step = start.stage.step
+        with Report(
+            model_dir, start_step=step, total_steps=total_steps, resumed=start.resumed
+        ) as report:
+            if step >= total_steps:
+                report.say(f"{model_dir} is at step {step:,} already; raise TRAIN_STEPS to go on.")
                 return
             report.say(f"Compiling the train step of {blueprint.parameter_count:,} parameters.")
-            step = compilation.compile_step(
-                trainer.train_step(blueprint, random_seed), abstract_state, abstract_batch
+            train_step = compilation.compile_step(
+                trainer.train_step(
+                    blueprint, random_seed, schedule_start=start.stage.schedule_start
+                ),
+                abstract_state,
+                abstract_batch,
             )
             with loader.train_batches(
-                train_dataset, model.layout, start_step=lineage.step, local_rows=placement.rows
+                train_dataset, model.layout, start_step=step, local_rows=placement.rows
             ) as batches:
-                loop.execute(state, step, batches, loop.meter(abstract_batch), report)
+                loop.execute(train_step, batches, loop.meter(abstract_batch), report)
 
 
 def _check_vocabulary(model: Architecture, config: DatasetConfig, data: loader.Description) -> None:
@@ -161,34 +186,61 @@ def _check_vocabulary(model: Architecture, config: DatasetConfig, data: loader.D
         )
 
 
-def _initial_state(
+def _start(
     checkpoints: Checkpoints,
     abstract: TrainState,
-    lineage: Stage,
+    stage: Stage,
     config: str,
     *,
+    adaptation: Callable[[], Adaptation | None],
+    total_steps: int,
+    seed: int,
     fresh: Callable[[], TrainState],
-) -> tuple[TrainState, Stage]:
-    """Restore precedence: 1. this run's newest intact checkpoint; 2. from scratch."""
+) -> Start:
+    """Restore precedence: 1. this run's newest intact checkpoint; 2. another's; 3. from scratch."""
     restored = checkpoints.restore_latest(abstract)
-    if restored is None:
-        return fresh(), lineage
-    before = restored.about["lineage"][-1]
+    if restored is not None:
+        return _resumed(restored, stage, config)
+    adapted = adaptation()
+    if adapted is None:
+        return Start(fresh(), stage)
+    _say(adapted.summary())
+    step = adapted.start_step
+    if step >= total_steps:
+        raise UserError(
+            f"TRAIN_STEPS = {total_steps:,} is the last step, and {adapted.path} is at step "
+            f"{step:,} already; expected more, since steps go on counting."
+        )
+    stage = dataclasses.replace(
+        stage, start_step=step, step=step, schedule_start=adapted.schedule_start
+    )
+    return Start(adapted.state(seed), stage, adapted.ancestors)
+
+
+def _resumed(restored: Restored, stage: Stage, config: str) -> Start:
+    *ancestors, before = (Stage(**each) for each in restored.about["lineage"])
+    if (before.stage, before.pair) != (stage.stage, stage.pair):
+        raise UserError(
+            f"MODEL_DIR: {restored.path} is of another stage, {before.stage} {before.pair}, than "
+            f"this run, {stage.stage} {stage.pair}. Name another MODEL_DIR; to start from that "
+            "checkpoint, name it as INITIAL_CHECKPOINT_PATH."
+        )
     _say(f"Going on from {restored.path.name}.")
-    if before["data"] != lineage.data:
+    if before.data != stage.data:
         _say(
             "The data is not what it was trained on (task, lengths, batch size, seed or text): it "
             "goes on, but no longer as the run that was begun."
         )
     if changed := changed_bindings(restored.about["config"], config):
         _say("Bound otherwise now: " + "; ".join(changed))
-    return restored.state, lineage.at(before["step"], before["tokens"], before["skipped_steps"])
+    before = dataclasses.replace(before, run=stage.run, config=stage.config, data=stage.data)
+    return Start(restored.state, before, tuple(ancestors), resumed=True)
 
 
-def _write_description(model_dir: str, config: str, info: str) -> None:
+def _write_description(model_dir: str, files: Mapping[str, str]) -> None:
     if jax.process_index() == 0:
-        write_text(epath.Path(model_dir) / CONFIG_FILE, config)
-        write_text(epath.Path(model_dir) / INFO_FILE, info)
+        for name, text in files.items():
+            write_text(epath.Path(model_dir) / name, text)
 
 
 def _say(text: str) -> None:

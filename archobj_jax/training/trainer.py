@@ -49,7 +49,7 @@ class Trainer:
 
     Attributes:
       optimizer: makes the optax transformation.
-      learning_rate_fn: of the 0-based step.
+      learning_rate_fn: of the 0-based global step, or of the steps since the schedule began.
       loss: what is minimised.
       num_microbatches: parts of a batch that are run one after another, gradients summed in
         float32; memory falls, numbers do not change but for rounding.
@@ -71,20 +71,24 @@ class Trainer:
             )
 
     def transform(self, blueprint: Blueprint) -> optax.GradientTransformation:
-        """The optimizer for the model's parameters."""
+        """The optimizer for the model's parameters, at the learning rate of its own count."""
         return self.optimizer.build(self.learning_rate_fn, blueprint.stacked())
 
-    def train_step(self, blueprint: Blueprint, seed: int) -> Callable:
+    def train_step(self, blueprint: Blueprint, seed: int, *, schedule_start: int = 0) -> Callable:
         """The step `(state, batch) -> (state, metrics)`, to be jitted with its state donated.
+
+        The learning rate is that of the global step less `schedule_start`, whatever the optimizer
+        has counted: its statistics may have been begun anew.
 
         All randomness of step n comes from (seed, n, microbatch). Metrics are float32 scalars:
         loss, z_loss, accuracy, learning_rate, gradient_norm, update_norm, parameter_norm,
         target_tokens, tokens, finite.
         """
-        transform = self.transform(blueprint)
 
         def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
             with activated(blueprint.rules):
+                rate = jnp.asarray(self.learning_rate_fn(state.step - schedule_start), jnp.float32)
+                transform = self.optimizer.build(lambda _: rate, blueprint.stacked())
                 key = jax.random.fold_in(jax.random.key(seed), state.step)
                 sums, gradients = self._sums_and_gradients(blueprint, state.params, batch, key)
                 updates, opt_state = transform.update(gradients, state.opt_state, state.params)
@@ -103,7 +107,7 @@ class Trainer:
                 metrics = {
                     **sums.means(),
                     **norms,
-                    "learning_rate": jnp.asarray(self.learning_rate_fn(state.step), jnp.float32),
+                    "learning_rate": rate,
                     "target_tokens": sums.weights,
                     "tokens": sums.tokens,
                     "finite": finite.astype(jnp.float32),

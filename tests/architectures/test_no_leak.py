@@ -7,17 +7,28 @@ move where they may not read what changed. So is each target token, sentinels an
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import seqio
 
-from archobj_jax.objectives import Example, FullLm, Objective, PrefixLm, SpanCorruption, rng_for
+from archobj_jax.data import loader
+from archobj_jax.objectives import (
+    Example,
+    FullLm,
+    PrefixLm,
+    SpanCorruption,
+    WindowObjective,
+    rng_for,
+)
 from tests import tiny
+from tests.data.corpora import examples, register_examples
 
 SPANS = SpanCorruption(noise_density=0.3, mean_noise_span_length=2.0)
-OBJECTIVES: dict[str, tuple[Objective, dict[str, int]]] = {
+OBJECTIVES: dict[str, tuple[WindowObjective, dict[str, int]]] = {
     "FLM": (FullLm(), {"targets": 9}),
     "PLM": (PrefixLm(), {"inputs": 9, "targets": 9}),
     "MLM": (SPANS, {"inputs": 11, "targets": 7}),
@@ -135,3 +146,44 @@ def test_only_bidirectional_inputs_see_later_inputs(architecture: str, sees: boo
         assert moved[:12].all()
     if architecture == "CD":
         assert not moved[:7].any()
+
+
+@pytest.fixture
+def packed_task(tmp_path: Path) -> Iterator[loader.DatasetConfig]:
+    """A task of small examples; `ROW` has room for several."""
+    made = examples(40, inputs=9, targets=5)
+    task = register_examples("no_leak_pairs", made)
+    yield loader.DatasetConfig(task.name, ROW, "validation", 1, cache_dir=str(tmp_path))
+    seqio.TaskRegistry.remove(task.name)
+
+
+def with_another_example(batch: dict[str, np.ndarray], segment: int) -> dict[str, np.ndarray]:
+    """`batch` with every token of one example changed, wherever it is read or predicted."""
+    changed = {name: array.copy() for name, array in batch.items()}
+    for name in set(batch) & {"decoder_target_tokens", "encoder_input_tokens"}:
+        own = batch[f"{name.split('_')[0]}_segment_ids"] == segment
+        changed[name][own] += 7
+    read = (batch["decoder_segment_ids"] == segment) & (batch["decoder_positions"] > 0)
+    changed["decoder_input_tokens"][read] += 7
+    return changed
+
+
+@pytest.mark.parametrize("architecture", tiny.SYMBOLS)
+def test_packed_examples_of_the_loader_do_not_see_each_other(architecture: str, packed_task):
+    model = tiny.SYMBOLS[architecture](tiny.NETWORK)
+    ((_, batches),) = loader.eval_batches(packed_task, model.layout).items()
+    for batch in batches:
+        segments = batch["decoder_segment_ids"][0]
+        count = int(segments.max())
+        assert 2 <= count < 8
+        rows = [batch, *(with_another_example(batch, s) for s in range(1, count + 1))]
+        rows += rows[:1] * (8 - len(rows))  # one number of rows is compiled once
+        stacked = {name: jnp.asarray(np.concatenate([row[name] for row in rows])) for name in batch}
+        logits = np.asarray(tiny.logits_of(model)(tiny.parameters(model), stacked))
+        same = (logits == logits[0]).all(axis=-1)
+        for segment in range(1, count + 1):
+            # Padding sees no token at all, so that its logits are of everything: they weigh 0.
+            others = (segments != segment) & (segments > 0)
+            assert same[segment][others].all()
+            assert not same[segment][np.flatnonzero(segments == segment)[1:]].any()
+        assert not batch["decoder_loss_weights"][0][segments == 0].any()

@@ -1,4 +1,4 @@
-"""Small corpora for the tests of `data`: random documents over a byte vocabulary."""
+"""Small corpora for the tests of `data`: random documents, or examples, over a byte vocabulary."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import seqio
+import tensorflow as tf
 
+from archobj_jax.objectives import AsGiven, Example
 from tasks.pretraining import register_text_corpus
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
@@ -50,4 +52,38 @@ def register_steps(name: str, source: seqio.DataSource, steps: Sequence[object])
     features = {"targets": seqio.Feature(byte_vocabulary(), add_eos=False)}
     return seqio.TaskRegistry.add(
         name, source=source, preprocessors=steps, output_features=features
+    )
+
+
+def examples(count: int, *, inputs: int = 40, targets: int = 12, seed: int = 0) -> list[Example]:
+    """Returns `count` examples of 0 to `inputs` tokens of inputs and 1 to `targets` of targets."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "inputs": rng.integers(3, 48, rng.integers(0, inputs + 1), dtype=np.int32),
+            "targets": rng.integers(3, 48, rng.integers(1, targets + 1), dtype=np.int32),
+        }
+        for _ in range(count)
+    ]
+
+
+def register_examples(
+    name: str,
+    made: Sequence[Example],
+    *,
+    steps: Sequence[object] = (seqio.CacheDatasetPlaceholder(), AsGiven()),
+    vocabulary: seqio.Vocabulary | None = None,
+) -> seqio.Task:
+    """Registers a task whose splits "train" and "validation" are the examples `made`."""
+    spec = {feature: tf.TensorSpec([None], tf.int32) for feature in ("inputs", "targets")}
+
+    def dataset(split, shuffle_files=False, seed=None):
+        return tf.data.Dataset.from_generator(lambda: iter(made), output_signature=spec)
+
+    chosen = vocabulary or byte_vocabulary()
+    return seqio.TaskRegistry.add(
+        name,
+        source=seqio.FunctionDataSource(dataset, splits=["train", "validation"]),
+        preprocessors=list(steps),
+        output_features={feature: seqio.Feature(chosen, add_eos=False) for feature in spec},
     )

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import seqio
 
-from archobj_jax.data import loader, registry
+from archobj_jax.data import loader, parts, registry, vocabularies
 from archobj_jax.errors import MachineError, UserError
 from archobj_jax.objectives import DecoderLayout, EncoderDecoderLayout, FullLm
-from tests.data.corpora import byte_vocabulary, register, register_steps
+from tasks.pretraining import register_text_corpus
+from tests.data.corpora import byte_vocabulary, register, register_steps, texts, write_files
 
 LENGTHS = {
     "full_lm": {"targets": 48},
@@ -103,10 +104,9 @@ def test_seeds_and_epochs_differ(config):
 def test_unshuffled_rows_come_in_order(config):
     config = dataclasses.replace(config, shuffle=False)
     first = take(config, 3)["decoder_target_tokens"].reshape(-1, 48)
-    (rows,) = (
-        c.rows(config, DecoderLayout(), endless=False)
-        for c in loader._components(config, DecoderLayout())
-    )
+    layout = DecoderLayout()
+    (part,) = parts.parts(parts.components(config, layout), config, layout)
+    rows = part.rows(endless=False)
     np.testing.assert_array_equal(
         first, np.stack([rows[i]["decoder_target_tokens"] for i in range(12)])
     )
@@ -176,6 +176,28 @@ def test_a_description_names_objective_and_vocabulary(config):
     described = loader.describe(config, DecoderLayout())
     assert described.objectives == (FullLm.symbol,)
     assert described.vocab_size == byte_vocabulary().vocab_size
+    assert described.vocabulary == vocabularies.title(byte_vocabulary())
+    assert described.vocabulary_fingerprint == vocabularies.fingerprint(byte_vocabulary())
+
+
+def test_a_description_says_what_the_data_are(config):
+    head, vocabulary, _, columns, row = loader.describe(config, DecoderLayout()).info.splitlines()
+    assert head == "news_full_lm, split train, lengths targets 48"
+    assert vocabulary.startswith("vocabulary ByteVocabulary, fingerprint ")
+    assert columns.split() == ["task", "objective", "rate", "documents", "tokens"]
+    size = sum(map(len, texts(60)))
+    assert row.split() == ["news_full_lm", "FLM", "1.0000", "60", f"{size:,}"]
+
+
+def test_a_mixture_has_one_vocabulary(config, tmp_path):
+    train = write_files(tmp_path / "small", texts(10), 1)
+    other = seqio.ByteVocabulary(extra_ids=7)
+    register_text_corpus("small", train=train, held_out=0, vocabulary=other)
+    seqio.MixtureRegistry.add("both", ["news_full_lm", "small_full_lm"], default_rate=1)
+    config = dataclasses.replace(config, mixture_or_task_name="both")
+    message = "'news_full_lm' and 'small_full_lm' have different vocabularies, ByteV.* one for all"
+    with pytest.raises(UserError, match=message):
+        loader.describe(config, DecoderLayout())
 
 
 def test_lengths_that_the_layout_cannot_have_are_an_error(config):

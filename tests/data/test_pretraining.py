@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import seqio
 
-from archobj_jax.data import loader, registry
+from archobj_jax.data import loader, parts, registry
 from archobj_jax.objectives import DecoderLayout, FullLm, PrefixLm, SpanCorruption
 from tests.data.corpora import register
 
@@ -42,7 +42,7 @@ def test_seqio_reads_the_tasks_too(tmp_path):
     lengths = {"targets": 32}
     dataset = task.get_dataset(sequence_length=lengths, split="train", shuffle=False)
     ours = loader.DatasetConfig("news_full_lm", lengths, "train", 1, cache_dir=str(tmp_path / "c"))
-    (component,) = loader._components(ours, DecoderLayout())
+    (component,) = parts.components(ours, DecoderLayout())
     tokens = np.concatenate([row["targets"] for row in dataset.as_numpy_iterator()])
     total = component.opened.manifest.tokens + component.opened.manifest.documents
     assert len(tokens) == total // 32 * 32

@@ -1,4 +1,4 @@
-"""A small corpus of random words, which word_tasks.py registers."""
+"""A small corpus of random words and records to prompt, which word_tasks.py registers."""
 
 import json
 import os
@@ -20,4 +20,13 @@ def write(folder: Path) -> None:
         texts = [" ".join(rng.choice(_WORDS, rng.integers(20, 80))) for _ in range(documents)]
         lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
         (folder / f"{name}.jsonl").write_text(lines)
+    for split, count in {"train": 60, "validation": 20}.items():
+        rng = np.random.default_rng(count)
+        records = [
+            {"planet": str(rng.choice(_WORDS)), "label": int(rng.integers(2)), "moons": _WORDS[:3]}
+            for _ in range(count)
+        ]
+        (folder / "planets").mkdir(exist_ok=True)
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / "planets" / f"{split}.jsonl").write_text(lines)
     os.environ[VARIABLE] = str(folder)

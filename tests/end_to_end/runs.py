@@ -28,16 +28,21 @@ _TASKS = {"flm": "full_lm", "plm": "prefix_lm", "mlm": "span_corruption"}
 _NETWORK = {"emb_dim": 32, "num_heads": 8, "head_dim": 4, "mlp_dim": 64}
 
 
-def arguments(model_dir: Path, pair: str = "cd_flm", **bindings: object) -> list[str]:
+def arguments(model_dir: Path, experiment: str = "cd_flm", **bindings: object) -> list[str]:
     """The command line of a run of 12 steps; `bindings` replace or add to its macros.
 
     A binding's name is a macro, or module.function.parameter with `__` for dots.
     """
     work = Path(os.environ["ARCHOBJ_TEST_WORK"])
-    lengths = {"inputs": 36, "targets": 9} if pair.endswith("mlm") else {"targets": 48}
+    objective = experiment.split("_")[-1]
+    if experiment.startswith("mtf"):
+        lengths, task = {"inputs": 64, "targets": 16}, "planets_train"
+    else:
+        lengths = {"inputs": 36, "targets": 9} if objective == "mlm" else {"targets": 48}
+        task = f"words_{_TASKS[objective]}"
     values = {
         "MODEL_DIR": model_dir,
-        "MIXTURE_OR_TASK_NAME": f"words_{_TASKS[pair.split('_')[1]]}",
+        "MIXTURE_OR_TASK_NAME": task,
         "MIXTURE_OR_TASK_MODULE": "tests.end_to_end.word_tasks",
         "TASK_FEATURE_LENGTHS": lengths,
         "VOCAB_SIZE": VOCAB_SIZE,
@@ -53,23 +58,23 @@ def arguments(model_dir: Path, pair: str = "cd_flm", **bindings: object) -> list
         **{name.replace("__", "."): value for name, value in bindings.items()},
     }
     flags = [f"--gin.{name}={value}" for name, value in values.items()]
-    return ["train", f"--gin_file={ROOT}/t5x_configs/experiments/tiny/{pair}.gin", *flags]
+    return ["train", f"--gin_file={ROOT}/t5x_configs/experiments/tiny/{experiment}.gin", *flags]
 
 
-def here(model_dir: Path, pair: str = "cd_flm", **bindings: object) -> int:
+def here(model_dir: Path, experiment: str = "cd_flm", **bindings: object) -> int:
     """Runs in this process; returns the exit status."""
     try:
-        return cli.main(arguments(model_dir, pair, **bindings))
+        return cli.main(arguments(model_dir, experiment, **bindings))
     except SystemExit as stopped:
         return int(stopped.code or 0)
 
 
 def start(
-    model_dir: Path, pair: str = "cd_flm", *, devices: int = 1, **bindings: object
+    model_dir: Path, experiment: str = "cd_flm", *, devices: int = 1, **bindings: object
 ) -> subprocess.Popen:
     """Starts a run in a process of its own, with its output piped."""
     return subprocess.Popen(
-        [sys.executable, "-m", "archobj_jax", *arguments(model_dir, pair, **bindings)],
+        [sys.executable, "-m", "archobj_jax", *arguments(model_dir, experiment, **bindings)],
         cwd=ROOT,
         env=environment(devices),
         stdout=subprocess.PIPE,

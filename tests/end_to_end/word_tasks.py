@@ -1,21 +1,34 @@
 """Tasks over the test corpus: what MIXTURE_OR_TASK_MODULE names in these tests.
 
 `words_full_lm`, `words_prefix_lm` and `words_span_corruption` read the folder of the environment
-variable ARCHOBJ_TEST_CORPUS, which `corpus.write` fills; `empty_full_lm` reads an empty file there.
+variable ARCHOBJ_TEST_CORPUS, which `corpus.write` fills; `wordless_full_lm` reads an empty file
+there. `planets_train` is a mixture of prompted tasks, `planets_score_eval` ranks answer choices.
 """
 
 import os
+from pathlib import Path
 
 import seqio
 
+from archobj_jax.prompts import PromptCollection
+from archobj_jax.prompts.records import LocalRecords
 from tasks.pretraining import register_text_corpus
+from tasks.prompted import register_dataset, register_mixture
 from tests.end_to_end.corpus import VARIABLE
 
 _folder = os.environ[VARIABLE]
+_vocabulary = seqio.ByteVocabulary(extra_ids=100)
 for _name, _file in {"words": "train", "wordless": "empty"}.items():
     register_text_corpus(
         _name,
         train=f"{_folder}/{_file}.jsonl",
         validation=f"{_folder}/held.jsonl",
-        vocabulary=seqio.ByteVocabulary(extra_ids=100),
+        vocabulary=_vocabulary,
     )
+
+_templates = PromptCollection.read(Path(__file__).parents[1] / "prompts" / "templates")
+_planets = register_dataset(
+    _templates.of("planets"), LocalRecords(f"{_folder}/planets"), vocabulary=_vocabulary
+)
+register_mixture("planets_train", [_planets])
+seqio.MixtureRegistry.add("planets_score_eval", list(_planets.original), default_rate=1.0)

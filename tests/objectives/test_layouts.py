@@ -115,6 +115,19 @@ def test_a_row_that_does_not_fit_names_the_sizes(layout, examples, message):
         layout.row(examples, {"inputs": 4, "targets": 3})
 
 
+def test_examples_fit_if_their_sizes_sum_to_the_room():
+    lengths = {"inputs": 4, "targets": 3}
+    inputs, targets = np.array([2, 0, 4]), np.array([2, 1, 3], np.int32)
+    assert DecoderLayout().room(lengths) == {"inputs and targets": 7}
+    assert DecoderLayout().sizes(inputs, targets).tolist() == [[4], [1], [7]]
+    assert EncoderDecoderLayout().room(lengths) == lengths
+    assert EncoderDecoderLayout().sizes(inputs, targets).tolist() == [[2, 2], [1, 1], [4, 3]]
+    for layout in (DecoderLayout(), EncoderDecoderLayout()):
+        layout.row([example([7, 1], inputs=[5, 6]), example([9], inputs=[])], lengths)
+        with pytest.raises(ValueError, match="room"):
+            layout.row([example([9], inputs=[]), example([1, 2, 3], inputs=[3] * 4)], lengths)
+
+
 @LAYOUTS
 def test_unknown_feature_in_lengths(layout):
     with pytest.raises(UserError, match=r"no feature 'input'.* Did you mean 'inputs'"):

@@ -10,6 +10,7 @@ import seqio
 
 from archobj_jax.data import declaration, registry
 from archobj_jax.errors import UserError
+from archobj_jax.objectives import AsGiven
 from archobj_jax.prompts import PromptCollection, PromptError, t0
 from archobj_jax.prompts.records import LocalRecords
 from archobj_jax.prompts.source import PromptedSource
@@ -159,8 +160,16 @@ def test_a_data_set_without_usable_examples_is_an_error(tmp_path):
 def test_a_cache_depends_on_prompt_and_data_and_not_on_reading_them(tmp_path):
     registered = planets(tmp_path)
     folders = {declaration.folder(registry.find(name)) for name in registered.tasks}
-    folders |= {declaration.folder(registry.find(name)) for name in registered.score_eval}
-    assert len(folders) == 5
+    assert len(folders) == 3
+
+
+@pytest.mark.usefixtures("registries")
+def test_only_what_is_trained_on_has_an_objective(tmp_path):
+    registered = planets(tmp_path)
+    assert {registry.objective(registry.find(name)) for name in registered.tasks} == {AsGiven()}
+    message = r"'planets_rock_or_gas__score_eval' is for rank .* take 'planets_rock_or_gas_', wi"
+    with pytest.raises(UserError, match=message):
+        registry.objective(registry.find("planets_rock_or_gas__score_eval"))
 
 
 def test_the_embedded_family_is_registered():
@@ -170,6 +179,10 @@ def test_the_embedded_family_is_registered():
     assert len(held_out.tasks) == 15
     assert all("train" in task.splits for task in train.tasks)
     assert all(task.splits == ("validation",) for task in held_out.tasks)
+    losses = seqio.get_mixture_or_task("embedded_prompted_held_out")
+    assert {f"{task.name}_score_eval" for task in losses.tasks} == {t.name for t in held_out.tasks}
+    assert all(registry.objective(task) == AsGiven() for task in (*losses.tasks, *train.tasks))
+    assert {losses.get_rate(task) for task in losses.tasks} == {1.0}
     example = elements("embedded_ordered_which_is_right_score_eval", "validation")[0]
     assert {"inputs", "targets", "idx", "is_correct", "weight"} <= example.keys()
 

@@ -1,0 +1,31 @@
+"""`archobj lineage`."""
+
+from archobj_jax.tables import table
+from archobj_jax.training import restoring
+from archobj_jax.training.lineage import Stage, counted, notation
+
+_HEADER = ("stage", "model", "steps", "tokens", "config", "data", "run")
+
+
+def lineage(*, path: str) -> None:
+    """Prints where a checkpoint comes from: the paper's notation, then a line for each stage.
+
+    Raises:
+      UserError: there is no checkpoint at `path`.
+      MachineError: it is damaged.
+    """
+    found = restoring.find_checkpoint(path, binding="PATH")
+    stages = [Stage(**stage) for stage in restoring.read_about(found)["lineage"]]
+    rows = [_HEADER] + [
+        (
+            stage.stage,
+            stage.pair,
+            f"{stage.start_step:,} to {stage.step:,}",
+            counted(stage.tokens),
+            stage.config,
+            stage.data,
+            stage.run,
+        )
+        for stage in stages
+    ]
+    print(f"{notation(stages)}\n\n{table(rows)}")
