@@ -2,15 +2,16 @@
 
 The embedded family is registered here, with the mixtures `embedded_prompted_train` and, of its
 held-out tasks, `embedded_prompted_held_out` (for their loss) and `embedded_prompted_score_eval`
-(for rank classification). With PROMPTSOURCE_TEMPLATES set to a folder of
-PromptSource's templates, T0's tasks and mixtures are too; PROMPTED_DATA_DIR may name a folder of
-local copies, `<dataset>[/<subset>]/<split>.jsonl`, and what is not there comes from the hub. Others
-are registered by a module of your own:
+(for rank classification). With PROMPTSOURCE_TEMPLATES set to a folder of PromptSource's templates,
+T0's tasks and mixtures are too; PROMPTED_DATA_DIR may name a folder of local copies,
+`<dataset>[/<subset>]/<split>.jsonl`, and what is not there comes from the hub. Others are
+registered by a module of your own:
 
     prompts = PromptCollection.read("promptsource/templates")
     ag_news = register_dataset(prompts.of("ag_news"), LocalRecords("data/ag_news"))
-    sst2 = register_dataset(prompts.of("glue", "sst2"), HubRecords("glue", "sst2"))
-    register_mixture("my_train", [ag_news, sst2])
+    copa = register_dataset(prompts.of("super_glue", "copa"), HubRecords("super_glue", "copa"))
+    register_mixture("my_train", [ag_news])
+    register_held_out("my", [copa])
 """
 
 import functools
@@ -132,10 +133,30 @@ def register_mixture(name: str, datasets: Sequence[PromptedDataset]) -> seqio.Mi
     )
 
 
+def register_held_out(prefix: str, datasets: Sequence[PromptedDataset]) -> None:
+    """Registers mixtures of the prompts that ask for each data set's own task, at equal rates.
+
+    `<prefix>_held_out`, for the loss, and `<prefix>_score_eval`, for ranking answer choices.
+
+    Raises:
+      UserError: no prompt asks for a data set's own task and has answer choices.
+    """
+    ranked = [task for dataset in datasets for task in dataset.original]
+    if not ranked:
+        raise UserError(
+            f"mixture '{prefix}{SCORE_EVAL}': none of the prompts has both original_task and "
+            "answer_choices; expected some to rank"
+        )
+    scored = [task.removesuffix(SCORE_EVAL) for task in ranked]
+    seqio.MixtureRegistry.add(f"{prefix}_held_out", scored, default_rate=1.0)
+    seqio.MixtureRegistry.add(prefix + SCORE_EVAL, ranked, default_rate=1.0)
+
+
 def register_t0(prompts: str, data: str | None = None) -> None:
     """Registers T0's tasks, with T5's vocabulary, and its mixtures under T0's names.
 
-    `d4_train`, `d4_gpt_eval_train` and `d4_gpt_sglue_train` (T0, T0+, T0++), and `d4_score_eval`.
+    `d4_train`, `d4_gpt_eval_train` and `d4_gpt_sglue_train` (T0, T0+, T0++); `d4_score_eval`, and
+    `d4_held_out` for the loss on the same prompts.
     Data sets of which `prompts` has no templates are left out.
 
     Args:
@@ -145,7 +166,7 @@ def register_t0(prompts: str, data: str | None = None) -> None:
     """
     collection = PromptCollection.read(prompts)
     trained: dict[str, list[PromptedDataset]] = {}
-    evaluated: list[str] = []
+    evaluated: list[PromptedDataset] = []
     for each in t0.datasets():
         templates = collection.prompts.get((each.name, each.subset))
         if not templates:
@@ -153,13 +174,13 @@ def register_t0(prompts: str, data: str | None = None) -> None:
         for registered in _register_t0(each, templates, data):
             trained.setdefault(each.trained, []).append(registered)
             if each.evaluated == "BASE":
-                evaluated += registered.original
+                evaluated.append(registered)
     for name, groups in t0.MIXTURES.items():
         members = [dataset for group in groups for dataset in trained.get(group, ())]
         if members:
             register_mixture(name, members)
-    if evaluated:
-        seqio.MixtureRegistry.add(t0.SCORE_EVAL, evaluated, default_rate=1.0)
+    if any(dataset.original for dataset in evaluated):
+        register_held_out(t0.PREFIX, evaluated)
 
 
 def _register_t0(
@@ -225,16 +246,20 @@ def _register_embedded() -> None:
         for name in embedded_tasks.TASKS
     }
     held_out = {name for name, task in embedded_tasks.TASKS.items() if task.held_out}
-    training = [dataset for name, dataset in registered.items() if name not in held_out]
-    ranked = [task for name in sorted(held_out) for task in registered[name].original]
     # Equal rates: the tasks are of one corpus, and of different kinds.
+    training = [dataset for name, dataset in registered.items() if name not in held_out]
     train = [task for dataset in training for task in dataset.tasks]
     seqio.MixtureRegistry.add("embedded_prompted_train", train, default_rate=1.0)
-    seqio.MixtureRegistry.add("embedded_prompted_score_eval", ranked, default_rate=1.0)
-    seqio.MixtureRegistry.add(
-        "embedded_prompted_held_out",
-        [task.removesuffix(SCORE_EVAL) for task in ranked],
-        default_rate=1.0,
+    register_held_out("embedded_prompted", [registered[name] for name in sorted(held_out)])
+
+
+def explain_missing(name: str) -> str:
+    """Says why a mixture of T0's is not registered; empty for other names."""
+    if name not in {*t0.MIXTURES, f"{t0.PREFIX}{SCORE_EVAL}", f"{t0.PREFIX}_held_out"}:
+        return ""
+    return (
+        f" '{name}' is registered once PROMPTSOURCE_TEMPLATES names a folder of PromptSource's "
+        "templates that has prompts of its data sets."
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from archobj_jax import tables
 from archobj_jax.data.packing_statistics import Statistics
 from archobj_jax.data.parts import Component
 from archobj_jax.objectives import Layout
@@ -51,7 +52,7 @@ def table(
         f"{config.mixture_or_task_name}, split {config.split}, lengths {listed}",
         f"vocabulary {first.vocabulary}, fingerprint {first.vocabulary_fingerprint}",
         "",
-        *_aligned(rows),
+        tables.table(rows, numbers_from=2),
         *(line for plan in plans for line in _packed(plan, layout.room(lengths))),
     ]
     return "\n".join(lines) + "\n"
@@ -69,16 +70,4 @@ def _packed(plan: Statistics, room: dict[str, int]) -> list[str]:
         f"packed, an epoch: {plan.rows:,} rows of {sides}; {plan.examples:,} examples of "
         f"{plan.tokens:,} tokens, {padding}",
         f"{repeats:,} of the examples are repeats, {left_out:,} are left out",
-    ]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns a line for each row: two columns to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
     ]

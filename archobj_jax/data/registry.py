@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import seqio
@@ -16,6 +17,9 @@ FEATURE = "targets"
 
 RANKED = "_score_eval"
 """Ends the name of a task for rank classification, as T0 has it."""
+
+_LISTED = 12
+"""Names that a message lists."""
 
 Modules = str | Sequence[str] | None
 
@@ -32,14 +36,13 @@ def find(name: str, module: Modules = None) -> seqio.Task | seqio.Mixture:
       UserError: a module cannot be found, or no task or mixture has that name.
     """
     _leave_accelerators_alone()
-    for each in (DEFAULT_MODULE, *module_names(module)):
-        _import(each)
+    modules = [_import(each) for each in (DEFAULT_MODULE, *module_names(module))]
     names = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
     if name not in names:
-        hint = did_you_mean(name, names) or f" Registered: {', '.join(sorted(names))}."
         raise UserError(
-            f"no task or mixture is named '{name}' (MIXTURE_OR_TASK_NAME).{hint} Tasks of your "
-            "own are registered by the module that MIXTURE_OR_TASK_MODULE names"
+            f"no task or mixture is named '{name}' (MIXTURE_OR_TASK_NAME)."
+            f"{_explained(name, modules) or did_you_mean(name, names) or _listed(names)} Tasks of "
+            "your own are registered by the module that MIXTURE_OR_TASK_MODULE names"
         )
     return seqio.get_mixture_or_task(name)
 
@@ -137,9 +140,21 @@ def _placeholder(task: seqio.Task) -> int:
     )
 
 
-def _import(module: str) -> None:
+def _explained(name: str, modules: Sequence[ModuleType]) -> str:
+    """What a module that registers tasks says of a name that it did not register."""
+    told = (explain(name) for m in modules if (explain := getattr(m, "explain_missing", None)))
+    return "".join(told)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [name for name in names if not name.endswith(RANKED)]
+    more = f" and {len(names) - _LISTED} more" if names[_LISTED:] else ""
+    return f" Registered: {', '.join(shown[:_LISTED])}{more}."
+
+
+def _import(module: str) -> ModuleType:
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if module != missing and not module.startswith(missing + "."):

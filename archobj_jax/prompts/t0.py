@@ -20,8 +20,8 @@ MIXTURES = {
 }
 """T0's names of the training mixtures of T0, T0+ and T0++, and the groups in each."""
 
-SCORE_EVAL = "d4_score_eval"
-"""T0's name of the mixture that it was evaluated on."""
+PREFIX = "d4"
+"""Begins the names of T0's mixtures; it was evaluated on `d4_score_eval`."""
 
 ANLI_ROUNDS = ("r1", "r2", "r3")
 """ANLI's splits are named `train_r1` and so on; T0 has a task for each round."""

@@ -1,4 +1,4 @@
-"""A checkpoint on its way: pretrained, adapted, finetuned; what goes on, and what each remembers."""
+"""A checkpoint on its way, pretrained, adapted, finetuned: what goes on, and what it remembers."""
 
 import functools
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_lineage_is_printed_in_the_papers_notation(finetuned, capsys):
     tokens = [stage["tokens"] for stage in lineage(finetuned)]
     first, second, third = (f"{count / 1000:.3g}K" for count in tokens)
     assert printed[0] == f"CD:FLM ({first}) → ND:MLM ({second}) → ND:MTF ({third})"
-    assert printed[2].split() == "stage model steps tokens config data run".split()
+    assert printed[2].split() == ["stage", "model", "steps", "tokens", "config", "data", "run"]
     assert printed[4].split()[:6] == ["adapt", "ND:MLM", "12", "to", "20", second]
 
 

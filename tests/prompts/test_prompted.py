@@ -1,5 +1,6 @@
 """The registered tasks: names, elements, mixtures, and what is wrong with a data set."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -14,7 +15,13 @@ from archobj_jax.objectives import AsGiven
 from archobj_jax.prompts import PromptCollection, PromptError, t0
 from archobj_jax.prompts.records import LocalRecords
 from archobj_jax.prompts.source import PromptedSource
-from tasks.prompted import register_dataset, register_mixture, register_t0, with_fields_of
+from tasks.prompted import (
+    register_dataset,
+    register_held_out,
+    register_mixture,
+    register_t0,
+    with_fields_of,
+)
 
 FOLDER = Path(__file__).parent / "templates"
 PLANETS = [
@@ -188,6 +195,27 @@ def test_the_embedded_family_is_registered():
 
 
 @pytest.mark.usefixtures("registries")
+def test_what_is_held_out_can_be_ranked(tmp_path):
+    registered = planets(tmp_path)
+    register_held_out("my", [registered])
+    assert [t.name for t in registry.find("my_held_out").tasks] == ["planets_rock_or_gas_"]
+    ranked = registry.find("my_score_eval").tasks
+    assert [task.name for task in ranked] == ["planets_rock_or_gas__score_eval"]
+    unrankable = dataclasses.replace(registered, original=())
+    with pytest.raises(UserError, match=r"'other_score_eval': none of the prompts has both"):
+        register_held_out("other", [unrankable])
+
+
+def test_a_mixture_that_needs_templates_says_so():
+    if "d4_train" in seqio.MixtureRegistry.names():
+        pytest.skip("PROMPTSOURCE_TEMPLATES names a folder of PromptSource's templates")
+    with pytest.raises(UserError, match=r"'d4_train' is registered once PROMPTSOURCE_TEMPLATES"):
+        registry.find("d4_train", "tasks.prompted")
+    with pytest.raises(UserError, match=r"Did you mean 'embedded_prompted_train'"):
+        registry.find("embedded_prompt_train", "tasks.prompted")
+
+
+@pytest.mark.usefixtures("registries")
 @pytest.mark.skipif(
     "PROMPTSOURCE_TEMPLATES" not in os.environ,
     reason="PROMPTSOURCE_TEMPLATES names no folder of PromptSource's templates",
@@ -203,6 +231,6 @@ def test_t0_s_mixtures_have_its_prompts(tmp_path):
     assert rates["gigaword_TLDR"] == 500_000 // 9
     assert rates["ag_news_classify"] == 120_000
     # RTE 10, CB 15, ANLI 15 x 3, WSC 10, Winogrande 5, StoryCloze 5, WiC 10, HellaSwag 4, COPA 12
-    assert len(seqio.get_mixture_or_task(t0.SCORE_EVAL).tasks) == 116
+    assert len(seqio.get_mixture_or_task("d4_score_eval").tasks) == 116
     anli = registry.find("anli_GPT_3_style_r2_score_eval")
     assert anli.splits == ("train", "validation", "test")
