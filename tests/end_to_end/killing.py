@@ -1,15 +1,32 @@
-"""Kills a run with SIGKILL again and again, starting the same command after each."""
+"""Disturbs runs: SIGKILL to their processes again and again, or something done at one batch."""
 
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+
+from archobj_jax.training.placement import Placement
 
 MOMENTS = ("step", "save", "start")
 """While steps run, in the middle of a save, while the process starts."""
+
+
+def on_batch(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[Any], Any]) -> None:
+    """Calls `do` with the `number`th batch (from 1) that a run puts on the mesh."""
+    put = Placement.put
+    count = 0
+
+    def patched(self: Placement, rows: Any) -> Any:
+        nonlocal count
+        count += 1
+        return put(self, do(rows) if count == number else rows)
+
+    monkeypatch.setattr(Placement, "put", patched)
 
 
 def undisturbed(start: Callable[[], subprocess.Popen]) -> None:

@@ -11,21 +11,7 @@ import numpy as np
 import pytest
 
 from archobj_jax.training import restoring
-from archobj_jax.training.placement import Placement
 from tests.end_to_end import killing, runs
-
-
-def on_batch(monkeypatch, number: int, do) -> None:
-    """Calls `do` with the `number`th batch (from 1) that a run puts on the mesh."""
-    put = Placement.put
-    count = 0
-
-    def patched(self, rows):
-        nonlocal count
-        count += 1
-        return put(self, do(rows) if count == number else rows)
-
-    monkeypatch.setattr(Placement, "put", patched)
 
 
 def not_finite(rows):
@@ -68,7 +54,7 @@ def test_sigterm_saves_and_says_so_with_a_status(tmp_path):
 def test_a_run_goes_on_exactly_after_a_signal(
     number, name, status, tmp_path, monkeypatch, undisturbed, capfd
 ):
-    on_batch(monkeypatch, 5, functools.partial(kill, number))
+    killing.on_batch(monkeypatch, 5, functools.partial(kill, number))
     assert runs.here(tmp_path) == status
     assert runs.checkpoints(tmp_path) == [3, 5]
     assert f"Stopped by {name}; saved at step 5." in capfd.readouterr().err
@@ -80,7 +66,7 @@ def test_a_run_goes_on_exactly_after_a_signal(
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, undisturbed, capfd):
     with monkeypatch.context() as patch:
-        on_batch(patch, 5, not_finite)
+        killing.on_batch(patch, 5, not_finite)
         assert runs.here(tmp_path) == 2
     message = capfd.readouterr().err.splitlines()[-1]
     assert message.startswith(
@@ -100,7 +86,7 @@ def test_a_learning_rate_that_is_far_too_high_stops_the_run(tmp_path, capfd):
 def test_steps_that_are_not_finite_can_be_skipped_and_are_counted(tmp_path, monkeypatch):
     skip = functools.partial(runs.here, trainer__Trainer__on_nonfinite="skip")
     with monkeypatch.context() as patch:
-        on_batch(patch, 6, not_finite)
+        killing.on_batch(patch, 6, not_finite)
         assert skip(tmp_path, TRAIN_STEPS=6) == 0
     assert skip(tmp_path) == 0
     lines = (tmp_path / "metrics.jsonl").read_text()

@@ -1,6 +1,8 @@
 """A checkpoint on its way, pretrained, adapted, finetuned: what goes on, and what it remembers."""
 
 import functools
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -89,20 +91,32 @@ def test_what_was_cached_and_packed_is_described(finetuned):
     assert "padding" in text
 
 
-def test_an_adaptation_killed_and_started_again_ends_as_if_it_never_was(undisturbed, tmp_path):
-    settings = {
-        "TRAIN_STEPS": 40,
-        "train__train__stats_period": 1,
-        "INITIAL_CHECKPOINT_PATH": undisturbed,
-    }
-    starts = {
-        name: functools.partial(runs.start, tmp_path / name, NC_A, **settings)
-        for name in ("once", "cut")
-    }
-    killing.undisturbed(starts["once"])
-    killing.killed(starts["cut"], tmp_path / "cut", kills=2, steps=40, seed=3)
-    assert runs.checksum(tmp_path / "cut") == runs.checksum(tmp_path / "once")
-    assert runs.metrics(tmp_path / "cut") == runs.metrics(tmp_path / "once")
+def failing(rows: Any) -> Any:
+    raise RuntimeError("lost power")
+
+
+def terminated(rows: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGTERM)
+    return rows
+
+
+def test_an_adaptation_cut_off_anywhere_ends_as_if_it_never_was(
+    undisturbed, adapted, tmp_path, monkeypatch
+):
+    adapt = functools.partial(
+        runs.here, tmp_path, NC_A, INITIAL_CHECKPOINT_PATH=undisturbed, TRAIN_STEPS=20
+    )
+    with monkeypatch.context() as patch:
+        killing.on_batch(patch, 4, failing)  # before anything of the stage is saved
+        with pytest.raises(RuntimeError, match="lost power"):
+            adapt()
+    assert runs.checkpoints(tmp_path) == []
+    with monkeypatch.context() as patch:
+        killing.on_batch(patch, 10, terminated)
+        assert adapt() == 75
+    assert adapt() == 0
+    assert runs.checksum(tmp_path) == runs.checksum(adapted)
+    assert runs.metrics(tmp_path) == runs.metrics(adapted)
 
 
 def test_one_folder_holds_one_stage(adapted, undisturbed, capfd):
