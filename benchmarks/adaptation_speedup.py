@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archobj_jax.training import restoring
-from archobj_jax.training.lineage import Stage, notation
+from archobj_jax.training.lineage import Stage, notation, stages_of
 
 Curve = list[tuple[float, float]]
 """Tokens of the stage, and held-out loss."""
@@ -34,10 +34,10 @@ def curve(run: Path) -> Curve:
     return points
 
 
-def lineage(run: Path) -> list[Stage]:
+def lineage(run: Path) -> Sequence[Stage]:
     """The stages of a run's newest checkpoint."""
-    about = restoring.read_about(restoring.find_checkpoint(str(run)))
-    return [Stage(**stage) for stage in about["lineage"]]
+    found = restoring.find_checkpoint(str(run))
+    return stages_of(restoring.read_about(found), where=str(found))
 
 
 def tokens_to_reach(points: Curve, loss: float) -> float | None:

@@ -106,7 +106,7 @@ def ensure(
     if found is None:
         with locking.locked(folder):
             found = _read(folder) or _build(task, split, root, folder, module, workers)
-    _check_vocabulary(folder, found, vocabulary)
+    _check_made_with(folder, found, vocabulary)
     _check_files(folder, found, task)
     (manifest.check_sums if verify else manifest.check_sizes)(folder, found)
     return Cache(folder, found, ids)
@@ -241,7 +241,7 @@ def root_of(cache_dir: str | os.PathLike[str]) -> Path:
     return Path(cache_dir).absolute()
 
 
-def _check_vocabulary(folder: Path, found: manifest.Manifest, vocabulary: seqio.Vocabulary) -> None:
+def _check_made_with(folder: Path, found: manifest.Manifest, vocabulary: seqio.Vocabulary) -> None:
     fingerprint = vocabularies.fingerprint(vocabulary)
     if fingerprint != found.vocabulary_fingerprint:
         raise UserError(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from archobj_jax.data.loader import DatasetConfig
 
 _COLUMNS = ("task", "objective", "rate", "documents", "tokens")
-_PACKED_COLUMNS = ("an epoch", "inputs cut", "targets cut")
+_PACKED_COLUMNS = ("an epoch", "left out", "inputs cut", "targets cut")
 
 
 def table(
@@ -24,7 +24,8 @@ def table(
     """Returns lines of text: of each task what is cached, of what is packed rows and padding.
 
     "documents" are examples where they are given; "an epoch" is how many of them an epoch of the
-    packed rows has, and of those "inputs cut" and "targets cut" are longer than their length.
+    packed rows has, repeats counted, and "left out" how many it never has; "inputs cut" and
+    "targets cut" are the shares of those that were truncated to their length.
     """
     packed = {task.task: task for plan in plans for task in plan.tasks}
     columns = _COLUMNS + _PACKED_COLUMNS if packed else _COLUMNS
@@ -41,6 +42,7 @@ def table(
         if part := packed.get(component.task.name):
             row += [
                 f"{part.examples:,}",
+                f"{max(part.available - part.examples, 0):,}",
                 f"{part.truncated_inputs / part.examples:.2%}",
                 f"{part.truncated_targets / part.examples:.2%}",
             ]

@@ -4,7 +4,10 @@ All tasks of a mixture are packed together, so that a row holds examples of seve
 are those of *examples*; packing each task alone would weigh them by length instead. An epoch covers
 M = max over tasks of n / p examples (n: a task's examples, p: its share), so that each occurs at
 least once, and of each task round(M p): whole shuffled epochs of its examples and a part of one
-more. An epoch of a single task holds each of its examples exactly once.
+more. An epoch of a single task holds each of its examples exactly once. All epochs have the same
+rows, in another order; so where M is cut to MAX_EXAMPLES, what is left out of tasks that are large
+for their share stays out, and data-info.txt says how much. Examples that are longer than their
+feature's length are truncated before (`AsGiven`).
 
 The examples of all tasks, in one shuffled order, are placed window after window, the longest of a
 window first, each into the open row that it fits best (`best_fit`).
@@ -32,7 +35,7 @@ MIN_EXAMPLES = 1 << 16
 """A mixture's epoch has at least so many examples: the padding of the last rows is nothing then."""
 
 MAX_EXAMPLES = 1 << 25
-"""And at most so many, whatever its rates: 270 MB."""
+"""And at most so many, whatever its rates: 270 MB, a few times that while packing."""
 
 _LONG = 1 << 20
 """Fewer examples are packed within seconds and show no progress."""
@@ -55,7 +58,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of one epoch.
+    """The rows of an epoch.
 
     Attributes:
       examples: int64 [examples], numbers as `ExampleStore` has them over the members' caches, row

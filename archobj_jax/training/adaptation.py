@@ -6,34 +6,27 @@ shardings of this mesh, and made into the train state by one jitted function.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
 from etils import epath
-from flax import nnx
+from jax.experimental import multihost_utils
 
 from archobj_jax.architectures.parameters import insert, lookup
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.rules import activated
 from archobj_jax.shapes import Array
 from archobj_jax.training import restoring
-from archobj_jax.training.lineage import Stage, recorded_model
-from archobj_jax.training.parameter_rules import (
-    NAMED_RULES,
-    Origin,
-    Rule,
-    Uncovered,
-    helpful,
-    named,
-    origins,
-)
-from archobj_jax.training.state import Blueprint, PyTree, TrainState, key_name
+from archobj_jax.training.adaptation_checks import check_slots, checked_origins
+from archobj_jax.training.lineage import Stage, check_same_vocabulary, recorded_model, stages_of
+from archobj_jax.training.parameter_rules import Origin, Rule, fits, named
+from archobj_jax.training.state import Blueprint, PyTree, TrainState, flatten, path_name
 from archobj_jax.training.trainer import Trainer
-
-_SHOWN = 30
-"""Parameters that an error lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +39,14 @@ class InitialCheckpoint:
         `parameter_rules.NAMED_RULES`, or `Rule`s.
       step: "continue" goes on counting from the checkpoint's step (T5X's way, and the study's),
         "zero" counts anew.
-      optimizer_state: "keep" takes the optimizer's statistics, as far as the parameters they
-        belong to are taken as they are; "fresh" starts all of them anew.
+      optimizer_state: "keep" takes the optimizer's statistics, adjusted as their parameters are;
+        those of parameters that are initialised anew start at zero. "fresh" starts all anew.
       schedule: the learning rate is that of the "global" step, or the schedule is run through from
         its beginning ("restart").
     """
 
     path: str
-    rules: Sequence[str | Rule] = ()
+    rules: str | Sequence[str | Rule] = ()
     step: str = "continue"
     optimizer_state: str = "keep"
     schedule: str = "global"
@@ -71,6 +64,8 @@ class InitialCheckpoint:
                     f"{', '.join(allowed)}."
                 )
         named(self.rules)
+        if isinstance(self.rules, str):
+            object.__setattr__(self, "rules", (self.rules,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Adaptation:
       blueprint: of the model to train.
       trainer: whose optimizer the state is for.
       origins: of each parameter, by name.
-      slots: for each array of the optimizer state that is kept, the name it has there.
+      slots: of each array of the optimizer state that is kept, by name.
     """
 
     config: InitialCheckpoint
@@ -95,7 +90,7 @@ class Adaptation:
     blueprint: Blueprint
     trainer: Trainer
     origins: Mapping[str, Origin]
-    slots: Mapping[str, str]
+    slots: Mapping[str, Origin]
 
     @classmethod
     def of(
@@ -116,25 +111,29 @@ class Adaptation:
             unchecked.
 
         Raises:
-          UserError: there is no checkpoint, its vocabulary is another, or parameters or kept
-            optimizer state are not covered: lists them with the shapes on both sides, and rules
-            that would help.
+          UserError: there is no checkpoint, its vocabulary is another, its network computes
+            something else, or parameters or kept optimizer state are not covered: lists them with
+            the shapes on both sides, and rules that would help.
           MachineError: it is damaged or cannot be read now.
         """
-        path = restoring.find_checkpoint(config.path, binding="INITIAL_CHECKPOINT_PATH")
+        path = _found(config.path)
         about = restoring.read_about(path)
         source = Blueprint.of(recorded_model(about["model"], where=str(path)), blueprint.rules)
-        if vocabulary is not None:
-            _check_vocabulary(path, about["model"]["vocabulary"], vocabulary, config.rules)
-        found, uncovered = origins(blueprint.infos, source.infos, named(config.rules))
-        if uncovered:
-            raise _uncovered(path, uncovered, helpful(blueprint.infos, source.infos, config.rules))
-        ancestors = tuple(Stage(**stage) for stage in about["lineage"])
-        slots = {}
+        if vocabulary is not None and "larger_vocabulary" not in config.rules:
+            check_same_vocabulary(
+                about,
+                vocabulary,
+                where=f"INITIAL_CHECKPOINT_PATH: {path}",
+                advice="Name a task with that vocabulary; or, if the ids there are the first of "
+                "those here, add 'larger_vocabulary' to INITIAL_CHECKPOINT_RULES.",
+            )
+        found = checked_origins(path, blueprint, source, config.rules)
+        slots: dict[str, Origin] = {}
         if config.optimizer_state == "keep":
-            slots = _slot_origins(blueprint, trainer, found)
-            _check_slots(path, source, trainer, slots.values(), about["arrays"])
-        return cls(config, path, ancestors, source, blueprint, trainer, found, slots)
+            check_slots(path, _slots(source, trainer), about["arrays"])
+            slots = _slot_origins(blueprint, source, trainer, found)
+        stages = stages_of(about, where=str(path))
+        return cls(config, path, stages, source, blueprint, trainer, found, slots)
 
     @property
     def start_step(self) -> int:
@@ -146,13 +145,19 @@ class Adaptation:
         """The global step at which the learning-rate schedule begins."""
         return self.start_step if self.config.schedule == "restart" else 0
 
+    def check_steps(self, total_steps: int) -> None:
+        """Raises UserError unless there are steps left."""
+        if self.start_step >= total_steps:
+            raise UserError(
+                f"TRAIN_STEPS = {total_steps:,} is the last step, and {self.path} is at step "
+                f"{self.start_step:,} already; expected more, since steps go on counting."
+            )
+
     def summary(self) -> str:
         """What comes from where, in a few lines."""
-        kinds = {
-            "as they are": [n for n, o in self.origins.items() if o == Origin(n)],
-            "initialised anew": [n for n, o in self.origins.items() if o.source is None],
-        }
-        other = {n: o for n, o in self.origins.items() if not any(n in k for k in kinds.values())}
+        asis = [name for name, origin in self.origins.items() if origin == Origin(name)]
+        anew = [name for name, origin in self.origins.items() if origin.source is None]
+        others = {name: self.origins[name] for name in self.origins.keys() - {*asis, *anew}}
         choices = {
             "continue": "goes on",
             "zero": "is zero",
@@ -165,8 +170,9 @@ class Adaptation:
             f"Starting from {self.path}: step {choices[self.config.step]}, optimizer state "
             f"{choices[self.config.optimizer_state]}, schedule {choices[self.config.schedule]}."
         ]
-        lines += [f"  {len(names)} parameters {kind}" for kind, names in kinds.items() if names]
-        for name, origin in other.items():
+        lines += [f"  {len(asis)} parameters as they are"] if asis else []
+        lines += [f"  {len(anew)} parameters initialised anew: {', '.join(anew)}"] if anew else []
+        for name, origin in sorted(others.items()):
             how = f" ({', '.join(origin.adjustments)})" if origin.adjustments else ""
             lines.append(f"  {name} from {origin.source}{how}")
         return "\n".join(lines)
@@ -181,137 +187,100 @@ class Adaptation:
           MachineError: the checkpoint is damaged or cannot be read now.
         """
         transform = self.trainer.transform(self.blueprint)
-        wanted: dict[str, Any] = {"params": self._wanted_params()}
-        if self.slots:
-            there = _slots_there(self.source, self.trainer)
-            wanted["opt_state"] = _nested({name: there[name] for name in self.slots.values()})
-        read = restoring.restore(self.path, wanted).state
         shardings = jax.tree.map(
             lambda leaf: leaf.sharding, self.blueprint.abstract_state(transform)
         )
+        read = dict(flatten(restoring.restore(self.path, self._wanted()).state))
+        read = {name: array for name, array in read.items() if array is not ocp.PLACEHOLDER}
 
-        def make(read: Mapping[str, Any]) -> TrainState:
-            params = self._params(read["params"], seed)
+        def make(read: Mapping[str, Array]) -> TrainState:
+            params = self._params(read, seed)
 
             def slot(path: Sequence[Any], fresh: Array) -> Array:
-                name = self.slots.get(_name(path))
-                return fresh if name is None else lookup(read["opt_state"], name.split("/"))
+                return self._slot(read, path, fresh)
 
             opt_state = jax.tree_util.tree_map_with_path(slot, transform.init(params))
             return TrainState(jnp.asarray(self.start_step, jnp.int32), params, opt_state)
 
-        with activated(self.blueprint.rules):
+        with activated(self.blueprint.rules), warnings.catch_warnings():
+            # What is adjusted has another shape than what was read, and cannot reuse its memory.
+            warnings.filterwarnings("ignore", "Some donated buffers were not usable")
             return jax.jit(make, out_shardings=shardings, donate_argnums=0)(read)
 
-    def _wanted_params(self) -> PyTree:
-        """The source's parameters that are read, with their shardings here."""
-        needed = {origin.source for origin in self.origins.values()}
-        every = self.source.abstract_params()
-        tree: dict = {}
-        for info in self.source.infos:
-            if info.name in needed:
-                insert(tree, info.path, lookup(every, info.path))
-        return tree
+    def _wanted(self) -> dict[str, PyTree]:
+        """What is read, in the source's shapes and with its shardings here; the rest is not."""
+        params = {origin.source for origin in self.origins.values()}
+        slots = {origin.source for origin in self.slots.values()}
 
-    def _params(self, read: Mapping, seed: int) -> PyTree:
-        rngs = nnx.Rngs(params=jax.random.key(seed))
+        def only(names: set[str | None], tree: PyTree) -> PyTree:
+            def kept(path: Sequence[Any], leaf: Any) -> Any:
+                return leaf if path_name(path) in names else ocp.PLACEHOLDER
+
+            return jax.tree_util.tree_map_with_path(kept, tree)
+
+        state = self.source.abstract_state(self.trainer.transform(self.source))
+        wanted = {"params": only(params, state.params)}
+        return {**wanted, "opt_state": only(slots, state.opt_state)} if slots else wanted
+
+    def _params(self, read: Mapping[str, Array], seed: int) -> PyTree:
         # What is taken from the checkpoint is not computed here: XLA drops what nothing reads.
-        fresh = nnx.to_pure_dict(nnx.state(self.blueprint.architecture.build(rngs), nnx.Param))
+        fresh = self.blueprint.fresh_params(seed)
         tree: dict = {}
         for info in self.blueprint.infos:
             origin, value = self.origins[info.name], lookup(fresh, info.path)
             if origin.source is not None:
-                value = origin.value(lookup(read, origin.source.split("/")), value, info)
+                value = origin.value(read[f"params/{origin.source}"], value, info)
             insert(tree, info.path, value)
         return tree
 
+    def _slot(self, read: Mapping[str, Array], path: Sequence[Any], fresh: Array) -> Array:
+        """An array of the optimizer state; `fresh` if it is not kept."""
+        origin, info = self.slots.get(path_name(path)), self.blueprint.parameter_of(path)
+        if origin is None:
+            return fresh
+        source = read[f"opt_state/{origin.source}"]
+        if info is None:
+            return source
+        # New ids begin with the statistics of an average one: from zero, their first updates would
+        # be so large that clipping by the RMS of all would stop the others.
+        return origin.value(source, jnp.full(fresh.shape, jnp.mean(source), fresh.dtype), info)
 
-def _name(path: Sequence[Any]) -> str:
-    return "/".join(key_name(key) for key in path)
+
+def _found(path: str) -> epath.Path:
+    """The checkpoint that the first process finds, lest the source run saves another meanwhile."""
+    if not path:
+        raise UserError("INITIAL_CHECKPOINT_PATH is empty; expected a run or a checkpoint.")
+    found = restoring.find_checkpoint(path, binding="INITIAL_CHECKPOINT_PATH")
+    if jax.process_count() == 1:
+        return found
+    step = int(found.name.rpartition("_")[2])
+    first = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    return found.parent / f"{restoring.PREFIX}_{first}"
 
 
-def _nested(leaves: Mapping[str, Any]) -> PyTree:
-    tree: dict = {}
-    for name, leaf in leaves.items():
-        insert(tree, name.split("/"), leaf)
-    return tree
+def _slots(blueprint: Blueprint, trainer: Trainer) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays of the optimizer state of a model, by name."""
+    return dict(flatten(blueprint.abstract_state(trainer.transform(blueprint)).opt_state))
 
 
 def _slot_origins(
-    blueprint: Blueprint, trainer: Trainer, found: Mapping[str, Origin]
-) -> dict[str, str]:
-    """The second phase: each array of the optimizer state that is kept, and its name there."""
-    slots = {}
+    blueprint: Blueprint, source: Blueprint, trainer: Trainer, params: Mapping[str, Origin]
+) -> dict[str, Origin]:
+    """The second phase: of each array of the optimizer state that is kept, where it comes from."""
+    there = _slots(source, trainer)
     state = blueprint.abstract_state(trainer.transform(blueprint)).opt_state
-    for path, _ in jax.tree_util.tree_leaves_with_path(state):
-        name, info = _name(path), blueprint.parameter_of(path)
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        name, info = path_name(path), blueprint.parameter_of(path)
         if info is None:
-            slots[name] = name
-        elif (origin := found[info.name]).source and not origin.adjustments:
-            slots[name] = name.removesuffix(info.name) + origin.source
-    return slots
-
-
-def _slots_there(source: Blueprint, trainer: Trainer) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the optimizer state of the source is, by name, if its optimizer is this run's."""
-    state = source.abstract_state(trainer.transform(source)).opt_state
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-
-
-def _check_slots(
-    path: epath.Path,
-    source: Blueprint,
-    trainer: Trainer,
-    names: Iterable[str],
-    arrays: Mapping[str, Any],
-) -> None:
-    there = _slots_there(source, trainer)
-    uncovered = []
-    for name in names:
-        saved = arrays.get(f"opt_state/{name}", [None])[0]
-        if saved != list(there[name].shape):
-            shape = None if saved is None else tuple(saved)
-            uncovered.append(Uncovered(name, there[name].shape, shape))
-    if uncovered:
-        raise UserError(
-            f"INITIAL_CHECKPOINT_PATH: the optimizer state in {path} is of another optimizer; "
-            "start a new one with --gin.adaptation.InitialCheckpoint.optimizer_state=fresh. "
-            f"{len(uncovered)} arrays differ:\n{_listed(uncovered)}"
-        )
-
-
-def _check_vocabulary(
-    path: epath.Path,
-    there: Mapping[str, str],
-    here: Mapping[str, str],
-    rules: Sequence[str | Rule],
-) -> None:
-    if there["fingerprint"] != here["fingerprint"] and "larger_vocabulary" not in rules:
-        raise UserError(
-            f"INITIAL_CHECKPOINT_PATH: {path} was trained with the vocabulary {there['title']} "
-            f"(fingerprint {there['fingerprint']}), the data has {here['title']} (fingerprint "
-            f"{here['fingerprint']}), so token ids would change their meaning. Name a task with "
-            "that vocabulary; or, if the ids there are the first of those here, add "
-            "'larger_vocabulary' to INITIAL_CHECKPOINT_RULES."
-        )
-
-
-def _uncovered(
-    path: epath.Path, uncovered: Sequence[Uncovered], hints: Sequence[Sequence[str]]
-) -> UserError:
-    advice = f"the rules are {', '.join(NAMED_RULES)}, or Rules of your own"
-    if hints:
-        choices = " or ".join(f"{', '.join(map(repr, hint))}" for hint in hints)
-        advice = f"adding {choices} covers all"
-    return UserError(
-        f"INITIAL_CHECKPOINT_PATH: {path} holds another model, and no rule of "
-        f"INITIAL_CHECKPOINT_RULES covers {len(uncovered)} parameters; {advice}:\n"
-        + _listed(uncovered)
-    )
-
-
-def _listed(uncovered: Sequence[Uncovered]) -> str:
-    lines = [f"  {one}" for one in uncovered[:_SHOWN]]
-    if uncovered[_SHOWN:]:
-        lines.append(f"  and {len(uncovered) - _SHOWN} more")
-    return "\n".join(lines)
+            if name in there:
+                found[name] = Origin(name)
+            continue
+        origin = params[info.name]
+        if origin.source is None:
+            continue
+        slot = name.removesuffix(info.name) + origin.source
+        moved = Origin(slot, origin.adjustments)
+        if slot in there and fits(moved, there[slot].shape, leaf.shape, info):
+            found[name] = moved
+    return found

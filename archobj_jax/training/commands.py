@@ -2,7 +2,7 @@
 
 from archobj_jax.tables import table
 from archobj_jax.training import restoring
-from archobj_jax.training.lineage import Stage, counted, notation
+from archobj_jax.training.lineage import counted, notation, stages_of
 
 _HEADER = ("stage", "model", "steps", "tokens", "config", "data", "run")
 
@@ -15,7 +15,7 @@ def lineage(*, path: str) -> None:
       MachineError: it is damaged.
     """
     found = restoring.find_checkpoint(path, binding="PATH")
-    stages = [Stage(**stage) for stage in restoring.read_about(found)["lineage"]]
+    stages = stages_of(restoring.read_about(found), where=str(found))
     rows = [_HEADER] + [
         (
             stage.stage,

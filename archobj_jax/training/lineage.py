@@ -58,6 +58,44 @@ class Stage:
         return dataclasses.replace(self, step=step, tokens=tokens, skipped_steps=skipped_steps)
 
 
+def stages_of(about: Mapping[str, Any], *, where: str) -> tuple[Stage, ...]:
+    """The lineage that was saved about a checkpoint; `where` names it in errors.
+
+    Raises:
+      UserError: there is none, or it has fields that are not known here.
+    """
+    records = about.get("lineage") or []
+    known = {field.name for field in dataclasses.fields(Stage)}
+    unknown = sorted({name for record in records for name in record} - known)
+    if not records or unknown:
+        what = f"fields {unknown} that are not known here" if unknown else "no stage"
+        raise UserError(f"The lineage of {where} has {what}; another version wrote it.")
+    return tuple(Stage(**record) for record in records)
+
+
+def check_same_vocabulary(
+    about: Mapping[str, Any], vocabulary: Mapping[str, str], *, where: str, advice: str
+) -> None:
+    """Checks that a checkpoint's token ids mean what the data's do.
+
+    Args:
+      about: what was saved about the checkpoint.
+      vocabulary: "title" and "fingerprint" of the data's.
+      where: begins the message: the binding and the checkpoint.
+      advice: ends it.
+
+    Raises:
+      UserError: they do not.
+    """
+    there = about["model"]["vocabulary"]
+    if there["fingerprint"] != vocabulary["fingerprint"]:
+        raise UserError(
+            f"{where} was trained with the vocabulary {there['title']} (fingerprint "
+            f"{there['fingerprint']}), the data has {vocabulary['title']} (fingerprint "
+            f"{vocabulary['fingerprint']}), so token ids would change their meaning. {advice}"
+        )
+
+
 def notation(stages: Sequence[Stage]) -> str:
     """The paper's notation, e.g. `CD:FLM (168B) → ND:MLM (51B) → ND:MTF (13B)`.
 

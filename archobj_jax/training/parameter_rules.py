@@ -5,6 +5,7 @@ name that no rule rewrites stands for itself. Nothing here reads or allocates an
 """
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,11 @@ from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.shapes import Array
 
 Adjustment = Callable[[Array, Array, ParameterInfo], Array]
-"""Of the source's value, a freshly initialised one of the target, and what the target is."""
+"""Of the source's value, a fresh one of the target, and what the target is.
+
+Where it cannot make the target's shape it returns what it can: the shapes then differ, and that is
+an error which names both. It is applied to optimizer slots too, whose shapes may lack a dimension.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +45,36 @@ class Rule:
     adjustment: str | None = None
 
     def __post_init__(self) -> None:
+        if (self.target or self.source) is None or (
+            self.adjustment is not None and None in (self.target, self.source)
+        ):
+            raise UserError(f"{self}: an adjustment is of a value, and a value is of a target.")
         for pattern in (self.target, None if self.target else self.source):
             try:
-                re.compile(pattern or "")
+                compiled = re.compile(pattern or "")
             except re.error as error:
                 raise UserError(f"Rule: {pattern!r} is no regular expression: {error}.") from error
+            if self.target is not None and pattern == self.target:
+                self._check_groups(compiled)
         if self.adjustment is not None and self.adjustment not in ADJUSTMENTS:
             raise UserError(
                 f"Rule.adjustment = {self.adjustment!r}: must be one of {', '.join(ADJUSTMENTS)}."
                 + did_you_mean(self.adjustment, ADJUSTMENTS)
             )
+
+    def _check_groups(self, target: re.Pattern) -> None:
+        named_groups = [int(group) for group in re.findall(r"\\(\d+)", self.source or "")]
+        if missing := [group for group in named_groups if group > target.groups]:
+            raise UserError(
+                f"Rule.source = {self.source!r} names group {missing[0]}, and {self.target!r} has "
+                f"{target.groups}."
+            )
+
+    def concerns(self, target: str | None, source: str | None) -> bool:
+        """Whether it is about a parameter of the target, or leaves one of the source behind."""
+        if self.target is None:
+            return source is not None and bool(re.fullmatch(self.source or "", source))
+        return target is not None and bool(re.fullmatch(self.target, target))
 
 
 def _every_layer(source: Array, _fresh: Array, target: ParameterInfo) -> Array:
@@ -80,14 +105,20 @@ def _more_ids(source: Array, fresh: Array, target: ParameterInfo) -> Array:
     return jnp.concatenate([source, new], axis=axis)
 
 
-def _causal_buckets(source: Array, _fresh: Array, _target: ParameterInfo) -> Array:
+def _causal_buckets(source: Array, _fresh: Array, target: ParameterInfo) -> Array:
     """A table of bidirectional relative positions, read as a causal one."""
-    return source[..., _buckets(source.shape[-1], bidirectional=False)]
+    return _rebucketed(source, target, bidirectional=False)
 
 
-def _bidirectional_buckets(source: Array, _fresh: Array, _target: ParameterInfo) -> Array:
+def _bidirectional_buckets(source: Array, _fresh: Array, target: ParameterInfo) -> Array:
     """A table of causal relative positions, read as a bidirectional one."""
-    return source[..., _buckets(source.shape[-1], bidirectional=True)]
+    return _rebucketed(source, target, bidirectional=True)
+
+
+def _rebucketed(source: Array, target: ParameterInfo, *, bidirectional: bool) -> Array:
+    if source.shape[-1] != target.shape[-1]:  # an optimizer slot that has no buckets
+        return source
+    return source[..., _buckets(source.shape[-1], bidirectional=bidirectional)]
 
 
 def _buckets(count: int, *, bidirectional: bool) -> Array:
@@ -150,13 +181,13 @@ NAMED_RULES: Mapping[str, tuple[Rule, ...]] = {
 """Rules by name. They are applied in this order, which serves every combination."""
 
 
-def named(names: Iterable[str | Rule]) -> list[Rule]:
-    """The rules of `INITIAL_CHECKPOINT_RULES`: rules themselves first, then names in their order.
+def named(names: str | Iterable[str | Rule]) -> list[Rule]:
+    """The rules of `INITIAL_CHECKPOINT_RULES`: `Rule`s first, then names in NAMED_RULES' order.
 
     Raises:
       UserError: there is no rule of that name.
     """
-    given = list(names)
+    given = [names] if isinstance(names, str) else list(names)
     for name in given:
         if isinstance(name, str) and name not in NAMED_RULES:
             raise UserError(
@@ -199,6 +230,26 @@ class Uncovered:
         return f"{self.name}: {here} here, {there} there"
 
 
+def unused(
+    targets: Sequence[ParameterInfo],
+    sources: Sequence[ParameterInfo],
+    names: str | Iterable[str | Rule],
+) -> list[str | Rule]:
+    """Those of `names` that concern no parameter of either model."""
+    given = [names] if isinstance(names, str) else list(names)
+    rewritten = {name for info in targets for name in _names(info.name, named(given))}
+    there = [info.name for info in sources]
+    return [
+        each
+        for each in given
+        if not any(
+            any(rule.concerns(name, None) for name in rewritten)
+            or any(rule.concerns(None, name) for name in there)
+            for rule in named([each])
+        )
+    ]
+
+
 def origins(
     targets: Sequence[ParameterInfo], sources: Sequence[ParameterInfo], rules: Sequence[Rule]
 ) -> tuple[dict[str, Origin], list[Uncovered]]:
@@ -206,23 +257,24 @@ def origins(
     there = {info.name: info for info in sources}
     found: dict[str, Origin] = {}
     uncovered = []
+    traced = {info.name: _traced(info.name, rules) for info in targets}
     for info in targets:
-        origin = _traced(info.name, rules)
+        origin = traced[info.name]
         source = None if origin.source is None else there.get(origin.source)
-        if origin.source is None or (source is not None and _fits(origin, source, info)):
+        if origin.source is None or (
+            source is not None and fits(origin, source.shape, info.shape, info)
+        ):
             found[info.name] = origin
         else:
             name = info.name
             if origin.source != name:
                 name += f" (from {origin.source})"
             uncovered.append(Uncovered(name, info.shape, source.shape if source else None))
-    taken = {origin.source for origin in found.values()}
-    left = [rule.source or "" for rule in rules if rule.target is None]
-    tried = taken | {_traced(info.name, rules).source for info in targets}
+    tried = {origin.source for origin in traced.values()}
     uncovered += [
         Uncovered(info.name, None, info.shape)
         for info in sources
-        if info.name not in tried and not any(re.fullmatch(p, info.name) for p in left)
+        if info.name not in tried and not any(rule.concerns(None, info.name) for rule in rules)
     ]
     return found, uncovered
 
@@ -258,14 +310,27 @@ def _traced(name: str, rules: Sequence[Rule]) -> Origin:
     return Origin(name, tuple(adjustments))
 
 
-def _fits(origin: Origin, source: ParameterInfo, target: ParameterInfo) -> bool:
-    def shaped(info: ParameterInfo) -> Any:
-        return jax.ShapeDtypeStruct(info.shape, jnp.dtype(info.dtype))
+def _names(name: str, rules: Sequence[Rule]) -> list[str]:
+    """The names that a target's name is on its way to the source's, the first and last included."""
+    return [_traced(name, rules[:count]).source or name for count in range(len(rules) + 1)]
+
+
+@functools.lru_cache(maxsize=4096)
+def fits(
+    origin: Origin, source: tuple[int, ...], shape: tuple[int, ...], target: ParameterInfo
+) -> bool:
+    """Whether an array of shape `source`, adjusted, has `shape`.
+
+    The arrays are those of parameter `target`, or of an optimizer slot of it.
+    """
+
+    def shaped(shape: tuple[int, ...]) -> Any:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     try:
         made = jax.eval_shape(
-            lambda s, f: origin.value(s, f, target), shaped(source), shaped(target)
+            lambda s, f: origin.value(s, f, target), shaped(source), shaped(shape)
         )
     except (TypeError, ValueError, IndexError):  # JAX's, of shapes that the adjustment is not for
         return False
-    return made.shape == target.shape
+    return made.shape == shape

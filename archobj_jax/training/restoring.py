@@ -96,7 +96,8 @@ def restore(path: epath.Path, abstract: Any) -> Restored:
 
     Args:
       path: of one checkpoint.
-      abstract: a TrainState of `jax.ShapeDtypeStruct`, or a dict with some of its fields.
+      abstract: a TrainState of `jax.ShapeDtypeStruct`, or a dict with some of its fields;
+        `orbax.checkpoint.PLACEHOLDER` stands for an array that is not to be read.
 
     Raises:
       UserError: its arrays are not those of `abstract`: lists the first differences.
@@ -118,7 +119,8 @@ def restore(path: epath.Path, abstract: Any) -> Restored:
         raise  # no room for it: that is no damage
     except Exception as error:
         raise _unusable(path, error) from error
-    for name, value in checksums(tree).items():
+    read = {name: leaf for name, leaf in flatten(tree) if leaf is not ocp.PLACEHOLDER}
+    for name, value in checksums(read).items():
         if about["arrays"][name][1] != value:
             raise DamagedError(f"The checkpoint {path} is damaged: the checksum of {name} differs.")
     state = TrainState(**tree) if isinstance(abstract, TrainState) else tree
@@ -142,6 +144,8 @@ def first_line(error: Exception) -> str:
 def _check_same_model(path: epath.Path, wanted: Any, saved: Mapping[str, Any]) -> None:
     different = []
     for name, leaf in flatten(wanted):
+        if leaf is ocp.PLACEHOLDER:
+            continue
         if name not in saved:
             different.append(f"it lacks {name}")
         elif saved[name][0] != list(leaf.shape):

@@ -21,7 +21,8 @@ FACTORS = (
 @dataclasses.dataclass(frozen=True)
 class FactorSchedule:
     """A product of factors, e.g. "constant * linear_warmup * rsqrt_decay" (T5X's
-    `create_learning_rate_scheduler`); a function of the 0-based step n.
+    `create_learning_rate_scheduler`); a function of the 0-based step n, which `Trainer.train_step`
+    counts from where the schedule began.
 
     Factors: constant: `base_learning_rate`. linear_warmup: min(1, n / warmup_steps). linear_decay:
     1 - max(0, n - warmup_steps) * decay_factor, not below 0. rsqrt_decay:

@@ -87,13 +87,17 @@ class Blueprint:
         """A fresh train state, made in its shardings; values do not depend on the mesh."""
 
         def make() -> TrainState:
-            rngs = nnx.Rngs(params=jax.random.key(seed))
-            params = nnx.to_pure_dict(nnx.state(self.architecture.build(rngs), nnx.Param))
+            params = self.fresh_params(seed)
             return TrainState(jnp.zeros((), jnp.int32), params, transform.init(params))
 
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state(transform))
         with activated(self.rules):
             return jax.jit(make, out_shardings=shardings)()
+
+    def fresh_params(self, seed: int) -> PyTree:
+        """Parameters as a new model has them; to be traced, so that they are made in place."""
+        rngs = nnx.Rngs(params=jax.random.key(seed))
+        return nnx.to_pure_dict(nnx.state(self.architecture.build(rngs), nnx.Param))
 
     def unsharded_share(self) -> float:
         """Share of the parameters that every device holds whole."""
@@ -111,7 +115,7 @@ class Blueprint:
 
     def parameter_of(self, path: Sequence[Any]) -> ParameterInfo | None:
         """The parameter that an optimizer slot at JAX key path `path` belongs to, if any."""
-        names = tuple(key_name(key) for key in path)
+        names = tuple(_key_name(key) for key in path)
         return next((i for i in self.infos if names[-len(i.path) :] == i.path), None)
 
     def _place_like_parameter(
@@ -136,18 +140,22 @@ def _slot_axes(shape: tuple[int, ...], info: ParameterInfo) -> tuple[str, ...] |
     return None
 
 
-def key_name(key: Any) -> str:
-    """The name of one step of a JAX key path: a dict's key, a field, an index."""
+def _key_name(key: Any) -> str:
     for attribute in ("key", "name", "idx"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))
     return str(key)
 
 
+def path_name(path: Sequence[Any]) -> str:
+    """A JAX key path as `a/b/c`."""
+    return "/".join(_key_name(key) for key in path)
+
+
 def flatten(tree: PyTree) -> Iterator[tuple[str, Any]]:
     """Leaves of a tree with their path as `a/b/c`."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield "/".join(key_name(key) for key in path), leaf
+        yield path_name(path), leaf
 
 
 def per_device_bytes(tree: PyTree) -> int:

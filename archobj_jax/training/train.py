@@ -17,7 +17,13 @@ from archobj_jax.training import compilation
 from archobj_jax.training.adaptation import Adaptation, InitialCheckpoint
 from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
 from archobj_jax.training.evaluation import Evaluation
-from archobj_jax.training.lineage import Stage, changed_bindings, model_record
+from archobj_jax.training.lineage import (
+    Stage,
+    changed_bindings,
+    check_same_vocabulary,
+    model_record,
+    stages_of,
+)
 from archobj_jax.training.loop import Start, TrainingLoop
 from archobj_jax.training.model_info import model_info
 from archobj_jax.training.placement import Placement
@@ -104,11 +110,13 @@ def train(
                 loader.check_names(dataset)
         print(f"{config}\n{info}", end="")
         if initial_checkpoint is not None and initial_checkpoint.path:
-            print(Adaptation.of(initial_checkpoint, blueprint, trainer).summary())
+            adapted = Adaptation.of(initial_checkpoint, blueprint, trainer)
+            adapted.check_steps(total_steps)
+            print(adapted.summary())
         return
     with first_process_first("cache the data"):
         data = loader.describe(train_dataset, model.layout)
-        _check_vocabulary(model, train_dataset, data)
+        _check_room_for_vocabulary(model, train_dataset, data)
         evaluation = Evaluation.of(
             blueprint,
             trainer,
@@ -128,7 +136,7 @@ def train(
     )
     with Checkpoints(model_dir, checkpoint) as checkpoints:
         start = _start(
-            checkpoints, abstract_state, stage_here, config,
+            checkpoints, abstract_state, stage_here, config, vocabulary,
             adaptation=lambda: Adaptation.of(
                 initial_checkpoint, blueprint, trainer, vocabulary=vocabulary
             ) if initial_checkpoint else None,
@@ -171,7 +179,9 @@ def train(
                 loop.execute(train_step, batches, loop.meter(abstract_batch), report)
 
 
-def _check_vocabulary(model: Architecture, config: DatasetConfig, data: loader.Description) -> None:
+def _check_room_for_vocabulary(
+    model: Architecture, config: DatasetConfig, data: loader.Description
+) -> None:
     if data.vocab_size > model.network.vocab_size:
         raise UserError(
             f"NetworkConfig.vocab_size = {model.network.vocab_size} is smaller than the vocabulary "
@@ -191,6 +201,7 @@ def _start(
     abstract: TrainState,
     stage: Stage,
     config: str,
+    vocabulary: Mapping[str, str],
     *,
     adaptation: Callable[[], Adaptation | None],
     total_steps: int,
@@ -200,39 +211,46 @@ def _start(
     """Restore precedence: 1. this run's newest intact checkpoint; 2. another's; 3. from scratch."""
     restored = checkpoints.restore_latest(abstract)
     if restored is not None:
-        return _resumed(restored, stage, config)
+        return _resumed(restored, stage, config, vocabulary)
     adapted = adaptation()
     if adapted is None:
         return Start(fresh(), stage)
     _say(adapted.summary())
+    adapted.check_steps(total_steps)
     step = adapted.start_step
-    if step >= total_steps:
-        raise UserError(
-            f"TRAIN_STEPS = {total_steps:,} is the last step, and {adapted.path} is at step "
-            f"{step:,} already; expected more, since steps go on counting."
-        )
     stage = dataclasses.replace(
         stage, start_step=step, step=step, schedule_start=adapted.schedule_start
     )
     return Start(adapted.state(seed), stage, adapted.ancestors)
 
 
-def _resumed(restored: Restored, stage: Stage, config: str) -> Start:
-    *ancestors, before = (Stage(**each) for each in restored.about["lineage"])
+def _resumed(restored: Restored, stage: Stage, config: str, vocabulary: Mapping[str, str]) -> Start:
+    where = f"MODEL_DIR: {restored.path}"
+    *ancestors, before = stages_of(restored.about, where=where)
     if (before.stage, before.pair) != (stage.stage, stage.pair):
         raise UserError(
-            f"MODEL_DIR: {restored.path} is of another stage, {before.stage} {before.pair}, than "
+            f"{where} is of another stage, {before.stage} {before.pair}, than "
             f"this run, {stage.stage} {stage.pair}. Name another MODEL_DIR; to start from that "
             "checkpoint, name it as INITIAL_CHECKPOINT_PATH."
         )
+    check_same_vocabulary(
+        restored.about,
+        vocabulary,
+        where=where,
+        advice="Name another MODEL_DIR, or that vocabulary.",
+    )
     _say(f"Going on from {restored.path.name}.")
     if before.data != stage.data:
         _say(
             "The data is not what it was trained on (task, lengths, batch size, seed or text): it "
             "goes on, but no longer as the run that was begun."
         )
-    if changed := changed_bindings(restored.about["config"], config):
-        _say("Bound otherwise now: " + "; ".join(changed))
+    changed = changed_bindings(restored.about["config"], config)
+    begun = [each for each in changed if "INITIAL_CHECKPOINT" in each or "InitialCheck" in each]
+    if begun:
+        _say("Without effect, since the stage has begun: " + "; ".join(begun))
+    if others := [each for each in changed if each not in begun]:
+        _say("Bound otherwise now: " + "; ".join(others))
     before = dataclasses.replace(before, run=stage.run, config=stage.config, data=stage.data)
     return Start(restored.state, before, tuple(ancestors), resumed=True)
 

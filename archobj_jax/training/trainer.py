@@ -71,7 +71,10 @@ class Trainer:
             )
 
     def transform(self, blueprint: Blueprint) -> optax.GradientTransformation:
-        """The optimizer for the model's parameters, at the learning rate of its own count."""
+        """The optimizer for the model's parameters: its state, and what it does at its own count.
+
+        `train_step` makes it anew with the learning rate of the step.
+        """
         return self.optimizer.build(self.learning_rate_fn, blueprint.stacked())
 
     def train_step(self, blueprint: Blueprint, seed: int, *, schedule_start: int = 0) -> Callable:

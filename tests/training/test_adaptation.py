@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
@@ -15,7 +16,8 @@ from archobj_jax.training import restoring
 from archobj_jax.training.adaptation import Adaptation, InitialCheckpoint
 from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
 from archobj_jax.training.lineage import Stage, model_record
-from archobj_jax.training.optimizers import Adafactor, AdamW
+from archobj_jax.training.optimizers import Adafactor, AdamW, Muon
+from archobj_jax.training.parameter_rules import Rule
 from archobj_jax.training.schedules import FactorSchedule
 from archobj_jax.training.state import TrainState, flatten
 from archobj_jax.training.trainer import Trainer
@@ -81,6 +83,21 @@ def test_cd_goes_on_as_nd_with_every_bit_it_had(cd, mesh):
         np.testing.assert_array_equal(value, source[name], err_msg=name)
 
 
+@pytest.mark.parametrize("optimizer", [AdamW(), Muon()], ids=["adamw", "muon"])
+def test_the_state_of_optaxs_optimizers_goes_on_too(optimizer, tmp_path):
+    trainer = Trainer(optimizer, FactorSchedule("constant"))
+    there = named(saved(tmp_path, tiny.CD(tiny.network()), trainer))
+    here = named(adaptation(tmp_path, tiny.ND(tiny.network()), trainer).state(seed=0))
+    assert here.keys() == there.keys()
+    for name, value in here.items():
+        np.testing.assert_array_equal(value, there[name], err_msg=name)
+    more = tiny.CD(tiny.network(num_decoder_layers=4))
+    grown = named(adaptation(tmp_path, more, trainer, rules="more_layers").state(seed=0))
+    moments = [n for n in grown if n.startswith("opt_state") and n.endswith("wo/kernel")]
+    assert moments
+    assert all((grown[name] == STEP).all() for name in moments)
+
+
 def test_without_a_prefix_nd_computes_bitwise_what_cd_does(cd):
     folder, there = cd
     nd = tiny.ND(tiny.network())
@@ -136,8 +153,12 @@ def test_a_decoder_is_taken_from_an_encoder_decoder_with_its_statistics(ed):
         np.testing.assert_array_equal(layer, source["params/decoder/relpos_bias/rel_embedding"])
     slot = "opt_state/slots/v_row/decoder/layers/mlp/wo/kernel"
     np.testing.assert_array_equal(here[slot], source[slot])
-    assert not here["opt_state/slots/v/decoder/layers/relpos_bias/rel_embedding"].any()
-    assert "encoder" not in {name.split("/")[1] for name in named(made._wanted_params())}
+    slot = "opt_state/slots/v/decoder/layers/relpos_bias/rel_embedding"
+    assert here[slot].shape == (2, 4, 32)
+    assert (here[slot] == STEP).all()
+    read = [n for n, leaf in flatten(made._wanted()) if leaf is not ocp.PLACEHOLDER]
+    assert read
+    assert not any("encoder" in name for name in read)  # its layers, and attention to it
 
 
 def test_an_encoder_is_taken_too(ed):
@@ -176,6 +197,8 @@ def test_a_model_grows(cd):
     source = named(there.params)
     kernel = here["decoder/layers/mlp/wo/kernel"]
     np.testing.assert_array_equal(kernel, source["decoder/layers/mlp/wo/kernel"][[0, 0, 1, 1]])
+    made = adaptation(folder, model, rules=rules).state(seed=0).opt_state
+    assert all((value == STEP).all() for name, value in named(made).items() if "/v" in name)
     embedding = here["token_embedder/embedding"]
     np.testing.assert_array_equal(embedding[:64], source["token_embedder/embedding"])
     assert embedding[64:].std() > 0.5
@@ -190,6 +213,27 @@ def test_what_no_rule_covers_is_told_before_anything_is_read(ed, monkeypatch):
     assert message.startswith(f"INITIAL_CHECKPOINT_PATH: {folder}/checkpoints/checkpoint_{STEP}")
     assert "decoder/layers/mlp/wo/kernel: [3, 32, 16] here, [2, 32, 16] there" in message
     assert "adding 'more_layers', 'positions_per_layer', 'take_decoder' or" in message
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ({"num_heads": 8, "head_dim": 4}, "num_heads is 8 here, 4 there; head_dim is 4 here, 8"),
+        ({"mlp_activations": ("silu", "linear")}, "mlp_activations is"),
+        ({"positions": "rope"}, "positions is rope here, relative_per_layer there"),
+    ],
+)
+def test_a_network_that_computes_something_else_is_told(network, expected, cd):
+    with pytest.raises(UserError, match="computes something else") as told:
+        adaptation(cd[0], tiny.ND(tiny.network(**network)))
+    assert expected in str(told.value)
+
+
+@pytest.mark.parametrize("rule", ["take_decoder", Rule("decodr/norm/scale", None)])
+def test_a_rule_that_concerns_nothing_is_told(rule, cd):
+    model = tiny.ND(tiny.network(positions="relative_per_layer"))
+    with pytest.raises(UserError, match=r"INITIAL_CHECKPOINT_RULES: .* concerns no parameter"):
+        adaptation(cd[0], model, rules=(rule,))
 
 
 def test_another_optimizer_is_told(cd):
@@ -214,5 +258,7 @@ def test_another_vocabulary_is_told(cd):
 def test_a_wrong_choice_or_path_is_told(tmp_path):
     with pytest.raises(UserError, match=r"InitialCheckpoint.step = 'keep': must be one of"):
         InitialCheckpoint("x", step="keep")
+    with pytest.raises(UserError, match=r"INITIAL_CHECKPOINT_PATH is empty"):
+        adaptation("", tiny.ND(tiny.network()))
     with pytest.raises(UserError, match=r"INITIAL_CHECKPOINT_PATH: .*does not exist"):
         adaptation(epath.Path(tmp_path) / "none", tiny.ND(tiny.network()))

@@ -121,13 +121,20 @@ def test_rules_of_ones_own_come_first():
 def test_mistakes_are_told():
     with pytest.raises(UserError, match=r"no rule 'take_decodr'.*Did you mean 'take_decoder'"):
         named(["take_decodr"])
+    with pytest.raises(UserError, match=r"no rule 'take_encodr'"):
+        named("take_encodr")
+    with pytest.raises(UserError, match=r"names group 2, and 'decoder/\(\.\*\)' has 1"):
+        Rule("decoder/(.*)", r"encoder/\2")
+    for wrong in ({"target": None, "source": None}, {"target": "a", "source": None}):
+        with pytest.raises(UserError, match=r"an adjustment is of a value"):
+            Rule(**wrong, adjustment="more_ids" if wrong["target"] else None)
     with pytest.raises(UserError, match=r"no regular expression"):
         Rule("decoder/(", None)
     with pytest.raises(UserError, match=r"Rule.adjustment = 'first'.*Did you mean 'first_layer'"):
         Rule("a", "b", "first")
 
 
-def adjusted(name: str, source, fresh=None, shape=(), axes=()) -> np.ndarray:
+def adjusted(name: str, source, fresh=None, *, shape, axes=()) -> np.ndarray:
     target = ParameterInfo(("a",), tuple(shape), "float32", tuple(axes), "")
     fresh = jnp.zeros(shape) if fresh is None else fresh
     return np.asarray(ADJUSTMENTS[name](jnp.asarray(source), fresh, target))
@@ -150,12 +157,12 @@ def test_new_ids_start_fresh():
 def test_position_tables_are_read_by_distance():
     """A causal table holds, for each distance, what the bidirectional one held for keys before."""
     bidirectional = np.arange(32.0)[None]
-    causal = adjusted("causal_buckets", bidirectional)
+    causal = adjusted("causal_buckets", bidirectional, shape=(1, 32))
     for distance in (0, 1, 7):  # both kinds of table have a bucket for each of these alone
         there = relative_position_bucket(jnp.array([-distance]), bidirectional=True)[0]
         here = relative_position_bucket(jnp.array([-distance]), bidirectional=False)[0]
         assert causal[0, here] == bidirectional[0, there]
-    back = adjusted("bidirectional_buckets", np.arange(32.0)[None])
+    back = adjusted("bidirectional_buckets", np.arange(32.0)[None], shape=(1, 32))
     ahead = relative_position_bucket(jnp.array([5]), bidirectional=True)[0]
     assert back[0, ahead] == 0.0  # where a prefix decoder has all keys after the query
     far = relative_position_bucket(jnp.array([-1000]), bidirectional=True)[0]
