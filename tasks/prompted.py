@@ -144,8 +144,8 @@ def register_held_out(prefix: str, datasets: Sequence[PromptedDataset]) -> None:
     ranked = [task for dataset in datasets for task in dataset.original]
     if not ranked:
         raise UserError(
-            f"mixture '{prefix}{SCORE_EVAL}': none of the prompts has both original_task and "
-            "answer_choices; expected some to rank"
+            f"mixture '{prefix}{SCORE_EVAL}': none of the prompts has both answer_choices and "
+            "'original_task: true' in its metadata; expected some to rank"
         )
     scored = [task.removesuffix(SCORE_EVAL) for task in ranked]
     seqio.MixtureRegistry.add(f"{prefix}_held_out", scored, default_rate=1.0)

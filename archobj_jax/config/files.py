@@ -1,6 +1,7 @@
 """Finds gin files by name on the search path, or by a remote address."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def read(name: str, folders: Sequence[Path], *, asked_by: str) -> tuple[str, str
     hint = did_you_mean(name, _alternatives(name, folders))
     looked = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
     raise UserError(f"{asked_by}: no gin file '{name}' in {looked}.{hint}")
+
+
+def definer(macro: str, folders: Sequence[Path]) -> str | None:
+    """The ready gin file of `t5x_configs/runs` that defines `macro`, if there is one."""
+    for folder in folders:
+        for path in sorted((folder / "t5x_configs" / "runs").glob("*.gin")):
+            if re.search(
+                rf"^{re.escape(macro)} *=", path.read_text(encoding="utf-8"), re.MULTILINE
+            ):
+                return os.path.relpath(path, folder)
+    return None
 
 
 def _alternatives(name: str, folders: Sequence[Path]) -> Iterator[str]:

@@ -105,6 +105,8 @@ class Reader:
         name = _macro_name(statement)
         if name not in self.macros | read:
             hint = did_you_mean(name, self.macros)
+            if definer := files.definer(name, self.folders):
+                hint += f" {definer} reads it: add --gin_file={definer} after the others."
             raise UserError(f"no gin file defines or reads '{name}', so it would do nothing.{hint}")
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from archobj_jax.data.loader import DatasetConfig
 
 _COLUMNS = ("task", "objective", "rate", "documents", "tokens")
-_PACKED_COLUMNS = ("an epoch", "left out", "inputs cut", "targets cut")
+_PACKED_COLUMNS = ("examples an epoch", "left out", "inputs cut", "targets cut")
 
 
 def table(
@@ -23,8 +23,8 @@ def table(
 ) -> str:
     """Returns lines of text: of each task what is cached, of what is packed rows and padding.
 
-    "documents" are examples where they are given; "an epoch" is how many of them an epoch of the
-    packed rows has, repeats counted, and "left out" how many it never has; "inputs cut" and
+    "documents" are examples where they are given; "examples an epoch" is how many of them an epoch
+    of the packed rows has, repeats counted, and "left out" how many it never has; "inputs cut" and
     "targets cut" are the shares of those that were truncated to their length.
     """
     packed = {task.task: task for plan in plans for task in plan.tasks}

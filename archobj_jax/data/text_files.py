@@ -241,7 +241,7 @@ def _find(pattern: str, owner: str) -> list[File]:
     except OSError as error:
         raise MachineError(f"{owner}: {pattern} cannot be searched ({error}); try again") from error
     files = [
-        (filesystem.unstrip_protocol(name) if protocol else name, info["size"], _changed(info))
+        (filesystem.unstrip_protocol(name) if protocol else name, info["size"], changed(info))
         for name, info in found.items()
         if info["type"] == "file"
     ]
@@ -250,7 +250,7 @@ def _find(pattern: str, owner: str) -> list[File]:
     return sorted(files)
 
 
-def _changed(info: Mapping[str, Any]) -> str:
+def changed(info: Mapping[str, Any]) -> str:
     """What a file system says of a file's last change; each kind has its own name for it."""
     names = (name for name in ("mtime", "updated", "ETag", "LastModified") if name in info)
     return str(info.get(next(names, ""), ""))

@@ -4,13 +4,17 @@ SeqIO reads the tasks, decodes what the model wrote, postprocesses, and calls th
 functions; this gives it the model.
 """
 
+import contextlib
 import dataclasses
+import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import seqio
+import tensorflow as tf
 
 from archobj_jax.data import registry, vocabularies
 from archobj_jax.data.loader import DatasetConfig
@@ -68,16 +72,22 @@ class InferenceEvaluator:
             )
         vocabulary = registry.vocabulary(tasks[0])
         vocabularies.load(vocabulary, config.cache_dir)
-        evaluator = seqio.Evaluator(
-            provider.name,
-            # Only a carrier of inputs and targets: the model's own layout makes its arrays.
-            feature_converter=seqio.EncDecFeatureConverter(pack=False),
-            eval_split=config.split,
-            sequence_length=lengths,
-            num_examples=num_examples,
-            seed=config.seed,
-            async_compute_metrics=False,
-        )
+        try:
+            with _seqio_warnings_muted():
+                evaluator = seqio.Evaluator(
+                    provider.name,
+                    # Only a carrier of inputs and targets: our own layout makes the arrays.
+                    feature_converter=seqio.EncDecFeatureConverter(pack=False),
+                    eval_split=config.split,
+                    sequence_length=lengths,
+                    num_examples=num_examples,
+                    seed=config.seed,
+                    async_compute_metrics=False,
+                )
+        except tf.errors.OpError as error:
+            # What a source raises inside tf.data arrives as a TensorFlow error; it is kept.
+            problems = (getattr(task.source, "problem", None) for task in tasks)
+            raise next(filter(None, problems), error) from error
         return cls(evaluator, blueprint, vocabulary, config.batch_size, lengths["targets"])
 
     def evaluate(self, params: Any, step: int) -> dict[str, dict[str, float]]:
@@ -120,6 +130,21 @@ class InferenceEvaluator:
                 indices, examples = [], []
         if examples:
             yield indices, examples + [examples[-1]] * (self.batch_size - len(examples))
+
+
+@contextlib.contextmanager
+def _seqio_warnings_muted() -> Iterator[None]:
+    """Drops advice that is not for our users: they bind the lengths, and results go to our logs."""
+    logger = logging.getLogger("absl")
+
+    def kept(record: logging.LogRecord) -> bool:
+        return f"{os.sep}seqio{os.sep}" not in record.pathname
+
+    logger.addFilter(kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(kept)
 
 
 def _example(features: Mapping[str, np.ndarray]) -> Example:

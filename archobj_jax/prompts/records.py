@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import fsspec
 
+from archobj_jax.data import text_files
 from archobj_jax.data.zstd_stream import ZstdStream
 from archobj_jax.errors import MachineError, UserError, did_you_mean
 from archobj_jax.prompts import embedded_tasks
@@ -38,6 +39,12 @@ class Records(Protocol):
           MachineError: the data cannot be read to its end.
         """
 
+    def files(self, split: str) -> list[list[Any]] | None:
+        """Returns path, size and time of change of each file of `split`, or None if not of files.
+
+        By these the cache notices that they changed.
+        """
+
     def declaration(self) -> dict[str, object]:
         """Returns what the examples depend on, without reading them."""
 
@@ -56,7 +63,8 @@ class LocalRecords:
 
     def __init__(self, folder: str):
         self._folder = folder
-        self._files = _list(folder)
+        self._listed = _list(folder)
+        self._files = {split: [path for path, *_ in files] for split, files in self._listed.items()}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -79,6 +87,10 @@ class LocalRecords:
                     f"{path} cannot be read to its end ({error}); fetch the file anew, then run "
                     "the same command again"
                 ) from error
+
+    def files(self, split: str) -> list[list[Any]]:
+        """Returns path, size and time of change of each file of `split`; see `Records`."""
+        return [list(file) for file in self._listed[split]]
 
     def declaration(self) -> dict[str, object]:
         """Returns the files by split."""
@@ -122,6 +134,9 @@ class HubRecords:
                 "the same command again"
             ) from error
 
+    def files(self, split: str) -> None:
+        """Returns None."""
+
     def declaration(self) -> dict[str, object]:
         """Returns the names."""
         return {"hub": self._dataset, "subset": self._subset}
@@ -147,24 +162,29 @@ class EmbeddedRecords:
         for number, record in enumerate(embedded_tasks.examples(self._task.name, split)):
             yield f"embedded task '{self._task.name}', split '{split}', example {number}", record
 
+    def files(self, split: str) -> None:
+        """Returns None."""
+
     def declaration(self) -> dict[str, object]:
         """Returns what the corpus depends on, and the task."""
         return {**embedded_tasks.declaration(), "task": self._task.name}
 
 
-def _list(folder: str) -> dict[str, list[str]]:
+def _list(folder: str) -> dict[str, list[text_files.File]]:
     protocol = "://" in folder
     try:
         filesystem, path = fsspec.core.url_to_fs(folder)
-        names = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
+        found = filesystem.ls(path, detail=True) if filesystem.isdir(path) else []
     except (ImportError, ValueError) as error:
         raise UserError(f"folder {folder} cannot be searched ({error})") from error
-    files: dict[str, list[str]] = {}
-    for name in sorted(map(str, names)):
+    files: dict[str, list[text_files.File]] = {}
+    for info in sorted(found, key=lambda info: str(info["name"])):
+        name = str(info["name"])
         match = _FILE.fullmatch(name.rpartition("/")[2])
         if match:
             path = filesystem.unstrip_protocol(name) if protocol else name
-            files.setdefault(match["split"], []).append(path)
+            file = (path, info["size"], text_files.changed(info))
+            files.setdefault(match["split"], []).append(file)
     if not files:
         raise UserError(
             f"no examples lie in {folder}; expected files named by split, such as train.jsonl, "

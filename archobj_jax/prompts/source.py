@@ -72,6 +72,10 @@ class PromptedSource(seqio.DataSource):
             "ranked": self._ranked,
         }
 
+    def files(self, split: str) -> list[list[Any]] | None:
+        """Returns the files that the records of `split` are read from; see `Records`."""
+        return self._records.files(self._read_as[split])
+
     def list_shards(self, split: str) -> list[str]:
         """Returns the one shard's name."""
         return [split]

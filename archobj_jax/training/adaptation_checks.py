@@ -44,7 +44,8 @@ def checked_origins(
     _check_meanings(path, blueprint.architecture.network, source.architecture.network)
     found, uncovered = origins(blueprint.infos, source.infos, named(rules))
     if uncovered:
-        raise _uncovered(path, uncovered, helpful(blueprint.infos, source.infos, rules))
+        hints = helpful(blueprint.infos, source.infos, rules)
+        raise _uncovered(path, uncovered, rules, hints)
     for each in unused(blueprint.infos, source.infos, rules):
         raise UserError(
             f"INITIAL_CHECKPOINT_RULES: {each!r} concerns no parameter of this model or of {path}; "
@@ -96,17 +97,25 @@ def _check_meanings(path: epath.Path, here: NetworkConfig, there: NetworkConfig)
 
 
 def _uncovered(
-    path: epath.Path, uncovered: Sequence[Uncovered], hints: Sequence[Sequence[str]]
+    path: epath.Path,
+    uncovered: Sequence[Uncovered],
+    rules: Sequence[str | Rule],
+    hints: Sequence[Sequence[str]],
 ) -> UserError:
     advice = f"the rules are {', '.join(NAMED_RULES)}, or Rules of your own"
     if hints:
-        choices = " or ".join(f"{', '.join(map(repr, hint))}" for hint in hints)
-        advice = f"adding {choices} covers all"
+        flags = (f"--gin.INITIAL_CHECKPOINT_RULES='{_tuple([*rules, *hint])}'" for hint in hints)
+        advice = f"all would be covered by {' or by '.join(flags)}"
     return UserError(
         f"INITIAL_CHECKPOINT_PATH: {path} holds another model, and no rule of "
         f"INITIAL_CHECKPOINT_RULES covers {len(uncovered)} parameters; {advice}:\n"
         + _listed(uncovered)
     )
+
+
+def _tuple(rules: Sequence[str | Rule]) -> str:
+    """As gin reads it; `Rule`s only as a reminder."""
+    return "(" + " ".join(f'"{rule}",' for rule in rules) + ")"
 
 
 def _listed(uncovered: Sequence[Uncovered]) -> str:

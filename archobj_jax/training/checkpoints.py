@@ -162,11 +162,11 @@ class Checkpoints:
             if failed.__cause__ is not error.__cause__:  # the first error tells what ended the run
                 print(failed, file=sys.stderr, flush=True)
         finally:
-            if not self._failed:  # else operations of the failed write may still complain
-                self._unmute()
             jax.monitoring.unregister_event_duration_listener(self._on_event)
             with contextlib.suppress(Exception):  # what may fail has failed above
                 self._manager.close()
+            if not self._failed:  # else operations of the failed write may still complain
+                self._unmute()
 
     def restore_latest(self, abstract: TrainState) -> Restored | None:
         """The newest intact checkpoint, in the shapes and shardings of `abstract`.

@@ -19,6 +19,9 @@ from archobj_jax.training.state import Blueprint, TrainState
 from archobj_jax.training.termination import Termination
 from archobj_jax.training.trainer import Trainer
 
+_PERCENT = ("/accuracy", "/chance")
+"""Metrics of SeqIO's tasks that are percentages; our own accuracies are shares."""
+
 _LINES = 12
 """Values of an evaluation that are told one by one."""
 
@@ -135,7 +138,8 @@ class TrainingLoop:
         if values:
             report.record(number, values)
         for name, value in told(values).items():
-            report.say(f"step {number:,}  {name} {value:.4f}")
+            percent = name.startswith("infer_eval/") and name.split()[0].endswith(_PERCENT)
+            report.say(f"step {number:,}  {name} {value:.4f}{' %' if percent else ''}")
         return loss
 
     def _nonfinite_message(self, step: int) -> str:

@@ -58,6 +58,11 @@ def find_checkpoint(path: str, *, binding: str = "CHECKPOINT_PATH") -> epath.Pat
     )
 
 
+def has_checkpoint(model_dir: str) -> bool:
+    """Whether a run has a checkpoint, intact or not."""
+    return any(True for _ in _steps_in(epath.Path(model_dir) / "checkpoints"))
+
+
 def _steps_in(folder: epath.Path) -> Iterable[int]:
     if not folder.is_dir():
         return
@@ -70,7 +75,8 @@ def _steps_in(folder: epath.Path) -> Iterable[int]:
 def _nearby(path: epath.Path) -> str:
     folder = path.parent if path.parent.name == "checkpoints" else path.parent / "checkpoints"
     steps = sorted(_steps_in(folder))
-    return f" There are {PREFIX}_{{{','.join(map(str, steps))}}} in {folder}." if steps else ""
+    names = ", ".join(f"{PREFIX}_{step}" for step in steps)
+    return f" In {folder} lie {names}." if steps else ""
 
 
 def read_about(path: epath.Path) -> dict[str, Any]:

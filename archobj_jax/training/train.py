@@ -13,7 +13,7 @@ from archobj_jax.data import loader
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.partitioner import Partitioner
-from archobj_jax.training import compilation
+from archobj_jax.training import compilation, restoring
 from archobj_jax.training.adaptation import Adaptation, InitialCheckpoint
 from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
 from archobj_jax.training.evaluation import Evaluation
@@ -110,9 +110,9 @@ def train(
                 loader.check_names(dataset)
         print(f"{config}\n{info}", end="")
         if initial_checkpoint is not None and initial_checkpoint.path:
-            adapted = Adaptation.of(initial_checkpoint, blueprint, trainer)
-            adapted.check_steps(total_steps)
-            print(adapted.summary())
+            planned = Adaptation.of(initial_checkpoint, blueprint, trainer)
+            planned.check_steps(total_steps)
+            print(planned.summary())
         return
     with first_process_first("cache the data"):
         data = loader.describe(train_dataset, model.layout)
@@ -134,13 +134,14 @@ def train(
         config=hashlib.sha256(config.encode()).hexdigest()[:16],
         data=data.fingerprint,
     )
+    adapted = None
+    if initial_checkpoint is not None and not restoring.has_checkpoint(model_dir):
+        adapted = Adaptation.of(initial_checkpoint, blueprint, trainer, vocabulary=vocabulary)
+        adapted.check_steps(total_steps)
     with Checkpoints(model_dir, checkpoint) as checkpoints:
         start = _start(
             checkpoints, abstract_state, stage_here, config, vocabulary,
-            adaptation=lambda: Adaptation.of(
-                initial_checkpoint, blueprint, trainer, vocabulary=vocabulary
-            ) if initial_checkpoint else None,
-            total_steps=total_steps,
+            adapted=adapted,
             seed=random_seed,
             fresh=lambda: blueprint.init(trainer.transform(blueprint), random_seed),
         )  # fmt: skip
@@ -203,8 +204,7 @@ def _start(
     config: str,
     vocabulary: Mapping[str, str],
     *,
-    adaptation: Callable[[], Adaptation | None],
-    total_steps: int,
+    adapted: Adaptation | None,
     seed: int,
     fresh: Callable[[], TrainState],
 ) -> Start:
@@ -212,11 +212,9 @@ def _start(
     restored = checkpoints.restore_latest(abstract)
     if restored is not None:
         return _resumed(restored, stage, config, vocabulary)
-    adapted = adaptation()
     if adapted is None:
         return Start(fresh(), stage)
     _say(adapted.summary())
-    adapted.check_steps(total_steps)
     step = adapted.start_step
     stage = dataclasses.replace(
         stage, start_step=step, step=step, schedule_start=adapted.schedule_start

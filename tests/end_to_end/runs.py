@@ -28,8 +28,12 @@ _TASKS = {"flm": "full_lm", "plm": "prefix_lm", "mlm": "span_corruption"}
 _NETWORK = {"emb_dim": 32, "num_heads": 8, "head_dim": 4, "mlp_dim": 64}
 
 
-def arguments(model_dir: Path, experiment: str = "cd_flm", **bindings: object) -> list[str]:
+def arguments(
+    model_dir: Path, experiment: str = "cd_flm", *, gin_file: str | None = None, **bindings: object
+) -> list[str]:
     """The command line of a run of 12 steps; `bindings` replace or add to its macros.
+
+    `gin_file` names one of t5x_configs/runs to read after the experiment.
 
     A binding's name is a macro, or module.function.parameter with `__` for dots.
     """
@@ -58,13 +62,16 @@ def arguments(model_dir: Path, experiment: str = "cd_flm", **bindings: object) -
         **{name.replace("__", "."): value for name, value in bindings.items()},
     }
     flags = [f"--gin.{name}={value}" for name, value in values.items()]
-    return ["train", f"--gin_file={ROOT}/t5x_configs/experiments/tiny/{experiment}.gin", *flags]
+    names = [f"experiments/tiny/{experiment}", *([f"runs/{gin_file}"] if gin_file else [])]
+    return ["train", *(f"--gin_file={ROOT}/t5x_configs/{name}.gin" for name in names), *flags]
 
 
-def here(model_dir: Path, experiment: str = "cd_flm", **bindings: object) -> int:
+def here(
+    model_dir: Path, experiment: str = "cd_flm", *, gin_file: str | None = None, **bindings: object
+) -> int:
     """Runs in this process; returns the exit status."""
     try:
-        return cli.main(arguments(model_dir, experiment, **bindings))
+        return cli.main(arguments(model_dir, experiment, gin_file=gin_file, **bindings))
     except SystemExit as stopped:
         return int(stopped.code or 0)
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,24 @@ def test_an_adaptation_cut_off_anywhere_ends_as_if_it_never_was(
     assert adapt() == 0
     assert runs.checksum(tmp_path) == runs.checksum(adapted)
     assert runs.metrics(tmp_path) == runs.metrics(adapted)
+
+
+def test_the_shell_can_take_the_rules_that_are_suggested(undisturbed, tmp_path, capfd):
+    from_cd = {"INITIAL_CHECKPOINT_PATH": undisturbed, "TRAIN_STEPS": 14}
+    adapt = functools.partial(runs.here, tmp_path, "ed_mlm", gin_file="adapt", **from_cd)
+    assert adapt() == 2
+    flag = re.search(r"--gin.INITIAL_CHECKPOINT_RULES='(.*)'", capfd.readouterr().err)
+    assert flag is not None
+    assert flag[1] == '("positions_shared", "fill_encoder",)'
+    assert adapt(INITIAL_CHECKPOINT_RULES=flag[1]) == 0
+    assert "5 parameters initialised anew" in capfd.readouterr().err
+
+
+def test_a_run_that_cannot_start_leaves_nothing(tmp_path, capfd):
+    assert runs.here(tmp_path / "run", NC_A, INITIAL_CHECKPOINT_PATH=tmp_path / "none") == 2
+    assert not (tmp_path / "run").exists()
+    assert runs.here(tmp_path / "run", "nd_mlm", INITIAL_CHECKPOINT_PATH=tmp_path) == 2
+    assert "add --gin_file=t5x_configs/runs/adapt.gin" in last(capfd)
 
 
 def test_one_folder_holds_one_stage(adapted, undisturbed, capfd):

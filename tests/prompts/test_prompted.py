@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import seqio
 
-from archobj_jax.data import declaration, registry
+from archobj_jax.data import cache, declaration, registry
 from archobj_jax.errors import UserError
 from archobj_jax.objectives import AsGiven
 from archobj_jax.prompts import PromptCollection, PromptError, t0
@@ -234,3 +234,16 @@ def test_t0_s_mixtures_have_its_prompts(tmp_path):
     assert len(seqio.get_mixture_or_task("d4_score_eval").tasks) == 116
     anli = registry.find("anli_GPT_3_style_r2_score_eval")
     assert anli.splits == ("train", "validation", "test")
+
+
+@pytest.mark.usefixtures("registries")
+def test_changed_records_are_told_and_not_taken_from_an_old_cache(tmp_path):
+    name = planets(tmp_path).tasks[0]
+    task = registry.find(name)
+    cache.ensure(task, "train", tmp_path / "cache", workers=0)
+    cache.ensure(task, "train", tmp_path / "cache", workers=0)
+    for each in [each for each in seqio.TaskRegistry.names() if each.startswith("planets_")]:
+        seqio.TaskRegistry.remove(each)
+    planets(tmp_path, [*PLANETS, {"planet": "Saturn", "moons": ["Titan"], "label": 1}])
+    with pytest.raises(UserError, match=r"train.jsonl changed, came or went"):
+        cache.ensure(registry.find(name), "train", tmp_path / "cache", workers=0)

@@ -212,7 +212,8 @@ def test_what_no_rule_covers_is_told_before_anything_is_read(ed, monkeypatch):
     message = str(told.value)
     assert message.startswith(f"INITIAL_CHECKPOINT_PATH: {folder}/checkpoints/checkpoint_{STEP}")
     assert "decoder/layers/mlp/wo/kernel: [3, 32, 16] here, [2, 32, 16] there" in message
-    assert "adding 'more_layers', 'positions_per_layer', 'take_decoder' or" in message
+    flag = "--gin.INITIAL_CHECKPOINT_RULES="
+    assert f"""{flag}'("more_layers", "positions_per_layer", "take_decoder",)' or by""" in message
 
 
 @pytest.mark.parametrize(
