@@ -163,6 +163,6 @@ def test_a_switch_is_passed_with_what_it_sets(gin_file, capsys):
 
 def test_every_command_has_three_examples_of_itself():
     for name, command in COMMANDS.items():
-        assert len(command.examples) == 3
+        assert len(command.examples) >= 3
         assert sum(line.startswith(f"archobj {name}") for line, _ in command.examples) >= 2
         assert ":" in command.function

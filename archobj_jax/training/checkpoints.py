@@ -6,6 +6,7 @@ optimizer state), and `about` (operative gin, lineage, the shape and a checksum 
 
 import contextlib
 import dataclasses
+import gc
 import os
 import sys
 import time
@@ -159,13 +160,18 @@ class Checkpoints:
         except MachineError as failed:
             if error is None:
                 raise
-            if failed.__cause__ is not error.__cause__:  # the first error tells what ended the run
+            if str(failed) != str(error):  # the first error tells what ended the run
                 print(failed, file=sys.stderr, flush=True)
         finally:
             jax.monitoring.unregister_event_duration_listener(self._on_event)
             with contextlib.suppress(Exception):  # what may fail has failed above
                 self._manager.close()
-            if not self._failed:  # else operations of the failed write may still complain
+            if self._failed:
+                # What is left of the failed write's operations complains as it is freed: now, while
+                # it is muted, and not when the interpreter ends.
+                del self._manager
+                gc.collect()
+            else:
                 self._unmute()
 
     def restore_latest(self, abstract: TrainState) -> Restored | None:
@@ -206,7 +212,11 @@ class Checkpoints:
             safe = [other for other in sorted(self._manager.all_steps(read=True)) if other != step]
             newest = f"{PREFIX}_{safe[-1]} is intact" if safe else "none was saved before"
             what = f"save {PREFIX}_{step} in {self.directory}"
-            raise _failed(what, f"{first_line(error)} ({newest})") from error
+            why = f"{first_line(error)} ({newest})"
+        else:
+            return
+        # Not from that error, whose traceback would keep the write's operations alive.
+        raise _failed(what, why) from None
 
     def _set_aside(self, paths: list[epath.Path]) -> None:
         if jax.process_index() == 0:

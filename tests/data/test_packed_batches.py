@@ -168,7 +168,7 @@ def test_windows_and_examples_mix_by_rows(config, tmp_path):
 def test_the_information_tells_rows_padding_and_what_is_cut(config):
     info = loader.describe(config, EncoderDecoderLayout()).info
     columns, more, pairs = info.splitlines()[3:6]
-    assert columns.endswith("tokens  an epoch  inputs cut  targets cut")
+    assert columns.endswith("tokens  examples an epoch  left out  inputs cut  targets cut")
     cut = sum(example["inputs"].size > LENGTHS["inputs"] for example in PAIRS)
     assert pairs.split()[:4] == ["pairs", "MTF", "0.2500", "150"]
     assert f"{cut / 150:.2%}" in pairs
