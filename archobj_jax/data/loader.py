@@ -127,16 +127,12 @@ class Description:
     Attributes:
       objectives: the paper's abbreviations of the tasks' objectives, without repeats.
       vocab_size: of the tasks' one vocabulary.
-      vocabulary: what a person reads of it.
-      vocabulary_fingerprint: 16 hex digits that change with its content.
       fingerprint: 16 hex digits that change with anything that a global batch depends on.
       info: a table of the tasks, and what packing made of them; lines of text.
     """
 
     objectives: tuple[str, ...]
     vocab_size: int
-    vocabulary: str
-    vocabulary_fingerprint: str
     fingerprint: str
     info: str
 
@@ -155,11 +151,22 @@ def describe(config: DatasetConfig, layout: Layout) -> Description:
     return Description(
         objectives=tuple(dict.fromkeys(task.objective.symbol for task in tasks)),
         vocab_size=first.ids.vocab_size,
-        vocabulary=first.manifest.vocabulary,
-        vocabulary_fingerprint=first.manifest.vocabulary_fingerprint,
         fingerprint=_fingerprint(config, layout, tasks, [plan.fingerprint for plan in plans]),
         info=info.table(config, tasks, [plan.statistics for plan in plans], layout),
     )
+
+
+def vocabulary(config: DatasetConfig) -> dict[str, str]:
+    """Returns "title" and "fingerprint" of the tasks' vocabulary; makes or fetches it if need be.
+
+    Raises:
+      UserError: an unknown name or split, or a vocabulary that cannot be read.
+      MachineError: it cannot be fetched now.
+    """
+    provider = registry.find(config.mixture_or_task_name, config.module)
+    first = registry.vocabulary(next(iter(registry.tasks(provider, config.split))))
+    vocabularies.load(first, config.cache_dir)
+    return {"title": vocabularies.title(first), "fingerprint": vocabularies.fingerprint(first)}
 
 
 def check_names(config: DatasetConfig) -> None:

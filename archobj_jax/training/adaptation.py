@@ -75,7 +75,6 @@ class Adaptation:
     Attributes:
       config: what was asked for.
       path: of the checkpoint.
-      about: what was saved about it.
       ancestors: its lineage, oldest first.
       source: blueprint of its model, on this run's mesh.
       blueprint: of the model to train.
@@ -86,7 +85,6 @@ class Adaptation:
 
     config: InitialCheckpoint
     path: epath.Path
-    about: Mapping[str, Any]
     ancestors: tuple[Stage, ...]
     source: Blueprint
     blueprint: Blueprint
@@ -100,6 +98,8 @@ class Adaptation:
         config: InitialCheckpoint,
         blueprint: Blueprint,
         trainer: Trainer,
+        *,
+        vocabulary: Mapping[str, str] | None = None,
     ) -> "Adaptation":
         """Finds the checkpoint and checks that the rules make this model of it; reads no array.
 
@@ -107,41 +107,33 @@ class Adaptation:
           config: which checkpoint, and how.
           blueprint: of the model to train.
           trainer: whose optimizer the state is for.
+          vocabulary: "title" and "fingerprint" of the vocabulary of the data; None to leave it
+            unchecked.
 
         Raises:
-          UserError: there is no checkpoint, its network computes something else, or parameters or
-            kept optimizer state are not covered: lists them with the shapes on both sides, and
-            rules that would help.
+          UserError: there is no checkpoint, its vocabulary is another and no rule says that ids
+            were added, its network computes something else, or parameters or kept optimizer state
+            are not covered: lists them with the shapes on both sides, and rules that would help.
           MachineError: it is damaged or cannot be read now.
         """
         path = _found(config.path)
         about = restoring.read_about(path)
         source = Blueprint.of(recorded_model(about["model"], where=str(path)), blueprint.rules)
+        if vocabulary is not None and "larger_vocabulary" not in config.rules:
+            check_same_vocabulary(
+                about,
+                vocabulary,
+                where=f"INITIAL_CHECKPOINT_PATH: {path}",
+                advice="Name a task with that vocabulary; or, if the ids there are the first of "
+                "those here, add 'larger_vocabulary' to INITIAL_CHECKPOINT_RULES.",
+            )
         found = checked_origins(path, blueprint, source, config.rules)
         slots: dict[str, Origin] = {}
         if config.optimizer_state == "keep":
             check_slots(path, _slots(source, trainer), about["arrays"])
             slots = _slot_origins(blueprint, source, trainer, found)
         stages = stages_of(about, where=str(path))
-        return cls(config, path, about, stages, source, blueprint, trainer, found, slots)
-
-    def check_vocabulary(self, vocabulary: Mapping[str, str]) -> None:
-        """Checks that the checkpoint's token ids mean what the data's do.
-
-        Args:
-          vocabulary: "title" and "fingerprint" of the data's.
-
-        Raises:
-          UserError: they do not, and no rule says that ids were added.
-        """
-        if "larger_vocabulary" not in self.config.rules:
-            check_same_vocabulary(
-                self.about,
-                vocabulary,
-                where=f"INITIAL_CHECKPOINT_PATH: {self.path}",
-                advice="Name a task with that vocabulary; or, if the ids there are the first of "
-                "those here, add 'larger_vocabulary' to INITIAL_CHECKPOINT_RULES.",
-            )
+        return cls(config, path, stages, source, blueprint, trainer, found, slots)
 
     @property
     def start_step(self) -> int:

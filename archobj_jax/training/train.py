@@ -110,11 +110,16 @@ def train(
                 loader.check_names(dataset)
         print(f"{config}\n{info}", end="")
         if initial_checkpoint is not None and initial_checkpoint.path:
-            print(_adaptation(initial_checkpoint, blueprint, trainer, total_steps).summary())
+            planned = Adaptation.of(initial_checkpoint, blueprint, trainer)
+            planned.check_steps(total_steps)
+            print(planned.summary())
         return
+    with first_process_first("load the vocabulary"):
+        vocabulary = loader.vocabulary(train_dataset)
     adapted = None
     if initial_checkpoint is not None and not restoring.has_checkpoint(model_dir):
-        adapted = _adaptation(initial_checkpoint, blueprint, trainer, total_steps)
+        adapted = Adaptation.of(initial_checkpoint, blueprint, trainer, vocabulary=vocabulary)
+        adapted.check_steps(total_steps)
     with first_process_first("cache the data"):
         data = loader.describe(train_dataset, model.layout)
         _check_room_for_vocabulary(model, train_dataset, data)
@@ -126,7 +131,6 @@ def train(
             period=eval_period,
             num_batches=eval_steps,
         )
-    vocabulary = {"title": data.vocabulary, "fingerprint": data.vocabulary_fingerprint}
     stage_here = Stage(
         run=model_dir,
         stage=stage,
@@ -135,8 +139,6 @@ def train(
         config=hashlib.sha256(config.encode()).hexdigest()[:16],
         data=data.fingerprint,
     )
-    if adapted is not None:
-        adapted.check_vocabulary(vocabulary)
     with Checkpoints(model_dir, checkpoint) as checkpoints:
         start = _start(
             checkpoints, abstract_state, stage_here, config, vocabulary,
@@ -177,15 +179,6 @@ def train(
                 train_dataset, model.layout, start_step=step, local_rows=placement.rows
             ) as batches:
                 loop.execute(train_step, batches, loop.meter(abstract_batch), report)
-
-
-def _adaptation(
-    config: InitialCheckpoint, blueprint: Blueprint, trainer: Trainer, total_steps: int
-) -> Adaptation:
-    """What the run starts from, checked as far as that needs no data."""
-    adapted = Adaptation.of(config, blueprint, trainer)
-    adapted.check_steps(total_steps)
-    return adapted
 
 
 def _check_room_for_vocabulary(

@@ -176,8 +176,10 @@ def test_a_description_names_objective_and_vocabulary(config):
     described = loader.describe(config, DecoderLayout())
     assert described.objectives == (FullLm.symbol,)
     assert described.vocab_size == byte_vocabulary().vocab_size
-    assert described.vocabulary == vocabularies.title(byte_vocabulary())
-    assert described.vocabulary_fingerprint == vocabularies.fingerprint(byte_vocabulary())
+    assert loader.vocabulary(config) == {
+        "title": vocabularies.title(byte_vocabulary()),
+        "fingerprint": vocabularies.fingerprint(byte_vocabulary()),
+    }
 
 
 def test_a_description_says_what_the_data_are(config):

@@ -51,9 +51,7 @@ def saved(folder: Path, architecture, trainer: Trainer = TRAINER) -> TrainState:
 def adaptation(folder: Path, architecture, trainer: Trainer = TRAINER, mesh=None, **config):
     blueprint = tiny.blueprint(architecture, **(mesh or {}))
     initial = InitialCheckpoint(str(folder), **config)
-    adapted = Adaptation.of(initial, blueprint, trainer)
-    adapted.check_vocabulary(VOCABULARY)
-    return adapted
+    return Adaptation.of(initial, blueprint, trainer, vocabulary=VOCABULARY)
 
 
 def named(tree) -> dict[str, np.ndarray]:
@@ -250,11 +248,12 @@ def test_another_optimizer_is_told(cd):
 
 def test_another_vocabulary_is_told(cd):
     folder, _ = cd
-    model = tiny.ND(tiny.network())
+    blueprint = tiny.blueprint(tiny.ND(tiny.network()))
     other = {"title": "another, 80 ids", "fingerprint": "bbbb"}
     with pytest.raises(UserError, match=r"vocabulary tiny, 64 ids.*the data has another, 80 ids"):
-        adaptation(folder, model).check_vocabulary(other)
-    adaptation(folder, model, rules=("larger_vocabulary",)).check_vocabulary(other)
+        Adaptation.of(InitialCheckpoint(str(folder)), blueprint, TRAINER, vocabulary=other)
+    config = InitialCheckpoint(str(folder), rules=("larger_vocabulary",))
+    Adaptation.of(config, blueprint, TRAINER, vocabulary=other)
 
 
 def test_a_wrong_choice_or_path_is_told(tmp_path):
