@@ -79,6 +79,9 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
     """Calls the command's function with its options, and with what gin binds."""
     arguments: dict[str, Any] = {}
     for name, option in command.options.items():
+        if option.instead is not None and flags[name] is not None:
+            _load(option.instead)(**{name: flags[name]})
+            return
         if option.type is bool and flags[name]:
             arguments |= {name: True, **option.sets}
         elif option.type is not bool and flags[name] is not None:
@@ -177,7 +180,8 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
         kind: dict[str, Any] = {"action": "store_true"}
         if option.type is not bool:
             kind = {"type": option.type, "default": option.default, "metavar": name.upper()}
-            kind["required"] = option.required
+            kind |= {"required": option.required, "nargs": option.values}
+            kind["action"] = "append" if option.repeated else "store"
         if option.positional:
             parser.add_argument(name, type=option.type, metavar=name.upper(), help=option.help)
             continue

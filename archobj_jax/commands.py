@@ -15,6 +15,10 @@ class Option:
         sets: other parameters that a switch passes when on, so that gin need not bind them.
         required: whether the command cannot do without it.
         positional: whether it is given by its place and not as --NAME=VALUE; then required.
+        values: number of values that follow the flag, passed as a list.
+        repeated: whether the flag may be given several times; its values are passed as a list.
+        instead: `module:function` that is called with this option alone, in place of the command's
+            function and without gin.
     """
 
     help: str
@@ -23,6 +27,9 @@ class Option:
     sets: Mapping[str, object] = field(default_factory=dict)
     required: bool = False
     positional: bool = False
+    values: int | None = None
+    repeated: bool = False
+    instead: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,8 +185,13 @@ COMMANDS: Mapping[str, Command] = {
         summary="let a trained model continue a text",
         about=(
             "Prints what a trained model writes after a prompt, to standard output: the most "
-            "likely text, or a random one with a temperature above 0. The checkpoint says what "
-            "model it is."
+            "likely token after token, random ones with a temperature above 0, or with beams the "
+            "best text of a search. On a terminal the text appears as it is made. The checkpoint "
+            "says what model it is.\n\n"
+            "--prompts_file prints JSON lines: prompt, sample, text, log_likelihood (nats, under "
+            "the model's own distribution), why it ended (eos, stop or length) and, of beams, the "
+            "score. --interactive reads a prompt a line; Ctrl-C stops the current text, Ctrl-D "
+            "ends."
         ),
         examples=(
             (
@@ -192,21 +204,97 @@ COMMANDS: Mapping[str, Command] = {
                 "a random continuation; another seed, another text",
             ),
             (
+                "archobj generate --gin.CHECKPOINT_PATH=runs/demo --interactive --temperature=0.7",
+                "type prompts, see what it writes after them",
+            ),
+            (
+                "archobj generate --gin.CHECKPOINT_PATH=runs/demo --prompts_file=prompts.txt "
+                "--beams=4 --num_samples=2 --stop=. > texts.jsonl",
+                "the two best texts after each line of a file, up to a full stop",
+            ),
+            (
                 "archobj generate --gin.CHECKPOINT_PATH=gs://bucket/run/checkpoints/checkpoint_900 "
-                "--prompt='Once upon a time' --max_new_tokens=200",
-                "a checkpoint elsewhere, at one step",
+                "--prompt='Once upon a time' --max_new_tokens=200 "
+                "--gin.PARTITIONER='@partitioner.Partitioner()' "
+                "--gin.partitioner.Partitioner.fsdp=8",
+                "a checkpoint elsewhere, at one step, on eight devices",
             ),
         ),
-        macros={"CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint"},
+        macros={
+            "CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint",
+            "PARTITIONER": "the mesh; None (the default) is the first device alone",
+        },
         options={
-            "prompt": Option("the text to go on from", required=True),
+            "prompt": Option("the text to go on from"),
+            "prompts_file": Option("a file with a prompt a line, local or gs://"),
+            "interactive": Option("read prompts from standard input", type=bool),
             "max_new_tokens": Option("tokens to write at most (64)", type=int),
             "temperature": Option("0 for the most likely token, else how random (0)", type=float),
             "top_k": Option("draw among so many most likely tokens; 0 for all (0)", type=int),
             "top_p": Option("draw among the fewest tokens of this probability (1)", type=float),
+            "beams": Option("search for the best text with so many candidates", type=int),
+            "length_penalty": Option(
+                "of beams: log likelihoods are divided by ((5 + tokens) / 6) to this power (0.6)",
+                type=float,
+            ),
+            "num_samples": Option("texts of each prompt (1)", type=int),
+            "stop": Option("end a text before this string; repeatable", repeated=True),
             "seed": Option("of the random choices (0)", type=int),
         },
         gin_file="t5x_configs/runs/generate.gin",
+    ),
+    "evaluate": Command(
+        function="archobj_jax.evaluation.evaluate:evaluate",
+        summary="evaluate a trained model zero-shot, or compare two evaluations",
+        about=(
+            "Ranks the answer choices of prompted tasks, computes the metrics of SeqIO tasks that "
+            "have metric functions, and the loss (nats a token, bits per byte) of all others; with "
+            "95% intervals. The checkpoint says what model it is. A killed evaluation goes on "
+            "where it was; a task that fails is told at the end, when all others are done.\n\n"
+            "Prints a table and writes <name>.json, which docs/evaluation_results.md explains, to "
+            "EVAL_OUTPUT_DIR (evaluation/checkpoint_<step> in the run's folder unless set)."
+        ),
+        examples=(
+            (
+                "archobj evaluate --gin_file=t5x_configs/suites/embedded_eval.gin "
+                "--gin.CHECKPOINT_PATH=runs/demo",
+                "five kinds of held-out tasks that need no download",
+            ),
+            (
+                "archobj evaluate --gin_file=t5x_configs/suites/t0_eval.gin "
+                "--gin.CHECKPOINT_PATH=gs://bucket/run/checkpoints/checkpoint_141072",
+                "the study's T0-Eval; PROMPTSOURCE_TEMPLATES names PromptSource's templates",
+            ),
+            (
+                "archobj evaluate --gin.CHECKPOINT_PATH=runs/demo "
+                "--gin.MIXTURE_OR_TASK_NAME=embedded_full_lm",
+                "held-out loss and bits per byte of a corpus",
+            ),
+            (
+                "archobj evaluate --compare a/embedded_eval.json b/embedded_eval.json",
+                "what the second does better or worse, with intervals",
+            ),
+        ),
+        macros={
+            "CHECKPOINT_PATH": "a run's folder (its newest checkpoint), or one checkpoint",
+            "MIXTURE_OR_TASK_NAME": "a SeqIO task or mixture, or a tuple of several",
+            "MIXTURE_OR_TASK_MODULE": "the Python module that registers it",
+            "EVAL_OUTPUT_DIR": "where results go: a folder or gs://bucket/path",
+            "TASK_FEATURE_LENGTHS": "tokens at most, {'inputs': 1024, 'targets': 256}",
+            "SPLIT": "of the tasks ('validation')",
+            "NUM_EXAMPLES": "of each task, the first; None for all",
+            "HARNESS_TASKS": "tasks of the EleutherAI harness, see docs/harness.md",
+            "HARNESS_INCLUDE_PATH": "a folder with YAML files of more of them",
+        },
+        options={
+            "compare": Option(
+                "two results files: print what the second does differently, and stop",
+                values=2,
+                instead="archobj_jax.evaluation.compare:compare_files",
+            )
+        },
+        gin_file="t5x_configs/runs/evaluate.gin",
+        keeps_config=True,
     ),
     "lineage": Command(
         function="archobj_jax.training.commands:lineage",

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from archobj_jax import config
 from archobj_jax.commands import TINY
+from archobj_jax.evaluation.decoding import Generation
 from archobj_jax.evaluation.predictor import Predictor
 from archobj_jax.evaluation.sampling import Sampling
 from archobj_jax.training import train
 from archobj_jax.training.reporting import METRICS_FILE, TENSORBOARD_DIR
 
 PROMPTS = ("Return the", "If the argument is", "This module provides", "Raises")
-SAMPLING = Sampling(temperature=0.7, top_k=40)
+GENERATION = Generation(sampling=Sampling(temperature=0.7, top_k=40))
 
 
 def demo(*, model_dir: str = "runs/demo") -> None:
@@ -28,9 +29,9 @@ def demo(*, model_dir: str = "runs/demo") -> None:
         f"\nloss {first['loss']:.3f} at step {first['step']}, {last['loss']:.3f} at step "
         f"{last['step']}; held-out loss {held_out:.3f}\n"
     )
-    texts = Predictor.from_checkpoint(model_dir).generate(PROMPTS, sampling=SAMPLING)
-    for prompt, text in zip(PROMPTS, texts, strict=True):
-        print(f"  {prompt} … {text}\n")
+    texts = Predictor.from_checkpoint(model_dir).generate(PROMPTS, GENERATION)
+    for prompt, (made,) in zip(PROMPTS, texts, strict=True):
+        print(f"  {prompt} … {made.text}\n")
     for what, name in (
         ("metrics", METRICS_FILE),
         ("checkpoints", "checkpoints"),

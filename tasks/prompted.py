@@ -91,15 +91,16 @@ def register_dataset(
         raise UserError("a prompted data set has at least one prompt; got none")
     vocabulary = vocabulary or vocabularies.t5_vocabulary()
     names, ranked, original = [], [], []
+    source_of = functools.partial(PromptedSource, records=records, splits=splits)
     for template in templates.values():
         name = t0.task_name(template.dataset, template.subset, template.name) + suffix
-        _register(
-            name, PromptedSource(name, template, records, splits=splits), vocabulary, template
-        )
+        group = t0.task_name(template.dataset, template.subset, "") + suffix
+        source = source_of(name, template, group=group)
+        _register(name, source, vocabulary, template)
         names.append(name)
         if template.answer_choices is not None:
             score_name = name + SCORE_EVAL
-            source = PromptedSource(score_name, template, records, ranked=True, splits=splits)
+            source = source_of(score_name, template, group=group, ranked=True)
             _register(score_name, source, vocabulary)
             ranked.append(score_name)
             if template.metadata.original_task:

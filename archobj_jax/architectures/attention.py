@@ -1,5 +1,6 @@
 """Multi-head attention: projections around a kernel, for training and with a key-value cache."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
@@ -14,19 +15,81 @@ from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 @struct.dataclass
 class KeyValues:
-    """Projected keys and values of a sequence; in a cache, with room for the rest of it."""
+    """Projected keys and values of a sequence."""
 
     key: Float[Array, "B S G K"]
     value: Float[Array, "B S G K"]
 
+
+_CACHE_AXES = ("layers", "batch", "kv_heads", "length", "kv")
+
+
+@struct.dataclass
+class CachedKeyValues:
+    """Keys and values of all layers, with room for S tokens a row.
+
+    Heads come before tokens, as the products of attention read them, so that none is transposed.
+    """
+
+    key: Float[Array, "N B G S K"]
+    value: Float[Array, "N B G S K"]
+
+    @classmethod
+    def of(cls, stacked: KeyValues) -> "CachedKeyValues":
+        """Takes the keys and values [N, B, S, G, K] of all layers."""
+        return cls(jnp.swapaxes(stacked.key, 2, 3), jnp.swapaxes(stacked.value, 2, 3)).constrained()
+
     @checked
-    def write(self, new: "KeyValues", offset: Int[Array, "_ L"]) -> "KeyValues":
-        """Puts `new` [B, L, G, K] at the offsets of its tokens."""
-        rows = jnp.arange(self.key.shape[0])[:, None]
-        return KeyValues(
-            key=self.key.at[rows, offset].set(new.key),
-            value=self.value.at[rows, offset].set(new.value),
+    def write(
+        self, new: KeyValues, layer: Int[Array, ""], column: Int[Array, ""]
+    ) -> "CachedKeyValues":
+        """Puts a layer's `new` [B, L, G, K] at the columns from `column` on, the same in all rows.
+
+        One column for all rows makes it an update in place, on any mesh.
+        """
+        at = (layer, 0, 0, column, 0)
+
+        def written(old: Array, new: Array) -> Array:
+            return jax.lax.dynamic_update_slice(old, jnp.swapaxes(new, 1, 2)[None], at)
+
+        return CachedKeyValues(
+            written(self.key, new.key), written(self.value, new.value)
+        ).constrained()
+
+    @checked
+    def layer(self, index: Int[Array, ""]) -> KeyValues:
+        """The keys and values of one layer."""
+        key, value = (
+            jax.lax.dynamic_index_in_dim(x, index, keepdims=False) for x in (self.key, self.value)
         )
+        return KeyValues(jnp.swapaxes(key, 1, 2), jnp.swapaxes(value, 1, 2))
+
+    def repeated(self, times: int) -> "CachedKeyValues":
+        """Every row so many times, one after the other."""
+        return jax.tree.map(lambda x: jnp.repeat(x, times, axis=1), self).constrained()
+
+    def grown(self, length: int) -> "CachedKeyValues":
+        """With room for `length` tokens a row."""
+        room = ((0, 0),) * 3 + ((0, length - self.key.shape[3]), (0, 0))
+        return jax.tree.map(lambda x: jnp.pad(x, room), self).constrained()
+
+    def reordered(self, parents: Int[Array, "P K"], *, prompt: int) -> "CachedKeyValues":
+        """Rows [P * K] take what row `parents` of the same prompt has behind column `prompt`."""
+
+        def reordered(x: Array) -> Array:
+            new = x[:, :, :, prompt:]
+            grouped = new.reshape(new.shape[0], *parents.shape, *new.shape[2:])
+            # Batched over prompts, so that no mesh must gather rows of other prompts.
+            taken = jax.vmap(lambda rows, at: rows[:, at], in_axes=(1, 0), out_axes=1)(
+                grouped, parents
+            )
+            return jax.lax.dynamic_update_slice(x, taken.reshape(new.shape), (0, 0, 0, prompt, 0))
+
+        return jax.tree.map(reordered, self).constrained()
+
+    def constrained(self) -> "CachedKeyValues":
+        """The same, laid on the mesh by the active rules."""
+        return CachedKeyValues(constrain(self.key, _CACHE_AXES), constrain(self.value, _CACHE_AXES))
 
 
 class Attention(nnx.Module):

@@ -9,6 +9,7 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
@@ -17,7 +18,7 @@ from archobj_jax.architectures.layers import Dense, TokenEmbedder, split_key
 from archobj_jax.architectures.masks import BIDIRECTIONAL, CAUSAL, Mask, Places
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import MLP
-from archobj_jax.architectures.stack import LayerCache, Memory, Stack
+from archobj_jax.architectures.stack import Cache, Memory, Stack
 from archobj_jax.partitioning.rules import constrain
 from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
@@ -29,16 +30,50 @@ class DecodingState:
     """What incremental decoding keeps between tokens.
 
     Attributes:
-      cache: keys and values of all layers, room for S tokens a row.
-      places: where the cached tokens stand, [B, S]; segment 0 where there is none yet.
+      cache: keys and values of all layers, room for S tokens a row. All rows have their new
+        tokens in the same columns, behind the longest prompt.
+      places: where the tokens in the columns stand, [B, S]; segment 0 where there is none.
       length: tokens read so far in each row.
       memory: the encoder's output, if there is an encoder.
     """
 
-    cache: LayerCache
+    cache: Cache
     places: Places
     length: Int[Array, "B"]
     memory: Memory | None
+
+    def repeated(self, times: int) -> "DecodingState":
+        """Every row so many times, one after the other, for several continuations of a prompt."""
+        return DecodingState(
+            cache=self.cache.repeated(times),
+            places=self.places.repeated(times),
+            length=jnp.repeat(self.length, times, axis=0),
+            memory=None if self.memory is None else self.memory.repeated(times),
+        )
+
+    def grown(self, capacity: int) -> "DecodingState":
+        """With room for `capacity` tokens a row."""
+        return dataclasses.replace(
+            self, cache=self.cache.grown(capacity), places=self.places.padded(capacity)
+        )
+
+    def reordered(self, parents: Int[Array, "P K"], *, prompt: int) -> "DecodingState":
+        """Row k of the K that continue prompt p goes on from what row `parents[p, k]` has read.
+
+        Args:
+          parents: rows of the same prompt.
+          prompt: columns of the prompts, which are the same in all rows of a prompt.
+        """
+        return dataclasses.replace(self, cache=self.cache.reordered(parents, prompt=prompt))
+
+    def constrained(self) -> "DecodingState":
+        """The same, laid on the mesh by the active rules."""
+        axes = ("batch", "length")
+        places = jax.tree.map(lambda x: constrain(x, axes), self.places)
+        length = constrain(self.length, axes[:1])
+        return dataclasses.replace(
+            self, cache=self.cache.constrained(), places=places, length=length
+        )
 
 
 class LanguageModel(nnx.Module, abc.ABC):
@@ -101,19 +136,15 @@ class LanguageModel(nnx.Module, abc.ABC):
           The logits that predict the first new token of each row, and the state to go on from.
         """
         tokens = batch["decoder_input_tokens"]
-        rows, prompt = tokens.shape
         query = _decoder_places(batch)
-        room = ((0, 0), (0, capacity - prompt))
-        places = Places(
-            segment=jnp.pad(query.segment, room),
-            offset=jnp.arange(capacity, dtype=jnp.int32)[None, :],
-            prefix=jnp.pad(query.prefix, room),
-        )
         memory = self.memory(batch, None)
         length = jnp.sum(query.segment > 0, axis=1, dtype=jnp.int32)
-        cache = self.decoder.empty_cache(rows, capacity, memory=memory)
-        hidden, cache = self._decode(tokens, query, places, memory, cache)
+        cache = self.decoder.empty_cache(tokens.shape[0], capacity, memory=memory)
+        hidden, cache = self._decode(tokens, query, query.padded(capacity), memory, cache)
         last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)
+        # From here on rows have offsets of their own.
+        offset = jnp.broadcast_to(query.offset, query.segment.shape)
+        places = dataclasses.replace(query, offset=offset).padded(capacity)
         state = DecodingState(cache=cache, places=places, length=length, memory=memory)
         return self.unembed(last)[:, 0], state
 
@@ -123,15 +154,27 @@ class LanguageModel(nnx.Module, abc.ABC):
     ) -> tuple[Float[Array, "B V"], DecodingState]:
         """Reads one more token a row; returns the logits that predict the next one."""
         offset = state.length[:, None]
-        rows = jnp.arange(tokens.shape[0])
-        places = dataclasses.replace(
-            state.places, segment=state.places.segment.at[rows, state.length].set(1)
-        )
         ones = jnp.ones_like(offset)
         query = Places(segment=ones, offset=offset, prefix=jnp.zeros_like(ones, bool))
-        hidden, cache = self._decode(tokens[:, None], query, places, state.memory, state.cache)
-        state = dataclasses.replace(state, cache=cache, places=places, length=state.length + 1)
-        return self.unembed(hidden)[:, 0], state
+        logits, state = self.extend(tokens[:, None], query, state)
+        return logits[:, 0], dataclasses.replace(state, length=state.length + 1)
+
+    @checked
+    def extend(
+        self, tokens: Int[Array, "B L"], query: Places, state: DecodingState
+    ) -> tuple[Float[Array, "B L V"], DecodingState]:
+        """Reads tokens into the next columns of the cache, wherever `query` says that they stand.
+
+        Several continuations of a prompt are read at once if `query` says which branch each token
+        is of; a token sees the prompt and what is before it in its own branch.
+
+        Returns:
+          For each token the logits that predict the next one; and the state, whose `length` does
+          not count these tokens.
+        """
+        places = state.places.written(query, state.cache.filled)
+        hidden, cache = self._decode(tokens, query, places, state.memory, state.cache)
+        return self.unembed(hidden), dataclasses.replace(state, cache=cache, places=places)
 
     def _decode(
         self,
@@ -139,8 +182,8 @@ class LanguageModel(nnx.Module, abc.ABC):
         query: Places,
         places: Places,
         memory: Memory | None,
-        cache: LayerCache,
-    ) -> tuple[Array, LayerCache]:
+        cache: Cache,
+    ) -> tuple[Array, Cache]:
         hidden, extended = self.decoder(
             self.token_embedder(tokens),
             Structure(query, places, mask=self.mask),

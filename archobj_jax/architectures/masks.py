@@ -7,6 +7,7 @@ holds a dense [L, S] array. An architecture is a stack of layers and one of the 
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 
@@ -22,11 +23,14 @@ class Places:
       offset: place in the row, from 0 (T5 takes relative positions from it, packed or not); one
         row when it is the same for the whole batch.
       prefix: whether the token is of the part that a non-causal decoder reads bidirectionally.
+      branch: which of several continuations of an example a token belongs to, from 1; 0 is what
+        they all continue. None where examples do not branch, as in training.
     """
 
     segment: Int[Array, "B L"]
     offset: Int[Array, "#B L"]
     prefix: Bool[Array, "B L"]
+    branch: Int[Array, "B L"] | None = None
 
     @classmethod
     def of(cls, segment: Int[Array, "B L"], prefix: Array | None = None) -> "Places":
@@ -34,6 +38,37 @@ class Places:
         offset = jnp.arange(segment.shape[1], dtype=jnp.int32)[None, :]
         in_prefix = jnp.zeros(segment.shape, bool) if prefix is None else prefix > 0
         return cls(segment=segment, offset=offset, prefix=in_prefix)
+
+    def padded(self, length: int) -> "Places":
+        """With empty places behind, for tokens that are read later; `length` in all."""
+        room = ((0, 0), (0, length - self.segment.shape[1]))
+        return jax.tree.map(lambda x: jnp.pad(x, room), self)
+
+    def written(self, new: "Places", column: Int[Array, ""]) -> "Places":
+        """With `new` at the columns from `column` on, the same in all rows."""
+
+        def written(old: Array, new: Array) -> Array:
+            new = jnp.broadcast_to(new, (old.shape[0], new.shape[1]))
+            return jax.lax.dynamic_update_slice(old, new, (0, column))
+
+        branch = self.branch
+        if new.branch is not None:
+            branch = written(jnp.zeros_like(self.segment) if branch is None else branch, new.branch)
+        return Places(
+            segment=written(self.segment, new.segment),
+            offset=written(self.offset, new.offset),
+            prefix=written(self.prefix, new.prefix),
+            branch=branch,
+        )
+
+    def repeated(self, times: int) -> "Places":
+        """Every row so many times, one after the other."""
+        rows = self.segment.shape[0]
+
+        def repeated(x: Array) -> Array:
+            return jnp.repeat(x, times, axis=0) if x.shape[0] == rows else x
+
+        return jax.tree.map(repeated, self)
 
 
 MaskArray = Bool[Array, "B L S"]
@@ -77,6 +112,21 @@ def in_prefix(query: Places, key: Places) -> MaskArray:
     return query.prefix[:, :, None] & key.prefix[:, None, :]
 
 
+@checked
+def same_branch(query: Places, key: Places) -> Bool[Array, "_ L S"]:
+    """The key is of the query's branch or of what all branches continue; for branches 0 1 1 2::
+
+    1 . . .
+    1 1 1 .
+    1 1 1 .
+    1 . . 1
+    """
+    if query.branch is None or key.branch is None:
+        return jnp.ones((1, query.segment.shape[1], key.segment.shape[1]), bool)
+    there = key.branch[:, None, :]
+    return (there == 0) | (there == query.branch[:, :, None])
+
+
 def all_of(*masks: Mask) -> Mask:
     """Allowed where every one of `masks` allows it."""
 
@@ -104,10 +154,10 @@ def any_of(*masks: Mask) -> Mask:
 BIDIRECTIONAL: Mask = same_segment
 """Encoders, and decoders reading the encoder's output."""
 
-CAUSAL: Mask = all_of(causal, same_segment)
+CAUSAL: Mask = all_of(causal, same_segment, same_branch)
 """Causal decoders, and the decoder of an encoder-decoder."""
 
-PREFIX: Mask = all_of(any_of(causal, in_prefix), same_segment)
+PREFIX: Mask = all_of(any_of(causal, in_prefix), same_segment, same_branch)
 """Non-causal decoders: bidirectional over the inputs, causal after them; prefix of 2 of 4::
 
     1 1 . .

@@ -1,12 +1,13 @@
 """A stack of scanned layers: the encoder, the decoder, and the decoder that reads an encoder."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from archobj_jax.architectures.attention import Attention, KeyValues
+from archobj_jax.architectures.attention import Attention, CachedKeyValues, KeyValues
 from archobj_jax.architectures.attention_kernels import Structure
 from archobj_jax.architectures.layers import MlpBlock, RMSNorm, dropout, split_key
 from archobj_jax.architectures.masks import BIDIRECTIONAL, Places
@@ -14,7 +15,7 @@ from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import stack_layers
 from archobj_jax.architectures.positions import RelativePositionBias
 from archobj_jax.partitioning.rules import constrain
-from archobj_jax.shapes import Array, Float, PRNGKey, checked
+from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 _REMAT: dict[str, Any] = {
     "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
@@ -30,13 +31,47 @@ class Memory:
     encoded: Float[Array, "B S D"]
     places: Places
 
+    def repeated(self, times: int) -> "Memory":
+        """Every row so many times, one after the other."""
+        return Memory(jnp.repeat(self.encoded, times, axis=0), self.places.repeated(times))
+
 
 @struct.dataclass
-class LayerCache:
-    """Keys and values of a layer, or with a leading axis N of all: its own, and the memory's."""
+class Cache:
+    """What all layers keep of what was read.
 
-    own: KeyValues
-    memory: KeyValues | None
+    Attributes:
+      own: keys and values of the stack's own tokens, with room for S of them.
+      memory: keys and values of the memory, if there is one.
+      filled: columns of `own` that hold tokens or padding; the next tokens go behind them.
+    """
+
+    own: CachedKeyValues
+    memory: CachedKeyValues | None
+    filled: Int[Array, ""]
+
+    def extended(self, new: KeyValues, layer: Int[Array, ""]) -> tuple[KeyValues, "Cache"]:
+        """With `new` tokens of one layer: what the layer has now, and the cache."""
+        own = self.own.write(new, layer, self.filled)
+        return own.layer(layer), dataclasses.replace(self, own=own)
+
+    def repeated(self, times: int) -> "Cache":
+        """Every row so many times, one after the other."""
+        memory = None if self.memory is None else self.memory.repeated(times)
+        return dataclasses.replace(self, own=self.own.repeated(times), memory=memory)
+
+    def grown(self, length: int) -> "Cache":
+        """With room for `length` tokens a row."""
+        return dataclasses.replace(self, own=self.own.grown(length))
+
+    def reordered(self, parents: Int[Array, "P K"], *, prompt: int) -> "Cache":
+        """See `DecodingState.reordered`; the memory is the same in all rows of a prompt."""
+        return dataclasses.replace(self, own=self.own.reordered(parents, prompt=prompt))
+
+    def constrained(self) -> "Cache":
+        """The same, laid on the mesh by the active rules."""
+        memory = None if self.memory is None else self.memory.constrained()
+        return dataclasses.replace(self, own=self.own.constrained(), memory=memory)
 
 
 @struct.dataclass
@@ -75,11 +110,12 @@ class Block(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "B L D"],
-        cache: LayerCache | None,
+        cache: Cache | None,
         key: PRNGKey | None,
         context: Context,
-    ) -> tuple[Float[Array, "B L D"], LayerCache | None]:
-        """Runs the layer; with a cache, its tokens' keys and values are added to it."""
+        layer: Int[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "B L D"], Cache | None]:
+        """Runs the layer; with a cache, its tokens' keys and values are added at index `layer`."""
         keys = split_key(key, 6)
         rate = self.config.dropout_rate
         structure = context.structure
@@ -87,8 +123,8 @@ class Block(nnx.Module):
         normed = self.pre_self_attention_layer_norm(x)
         own = self.self_attention.keys_values(normed, structure.query.offset)
         if cache is not None:
-            own = cache.own.write(own, structure.query.offset)
-            cache = LayerCache(own=own, memory=cache.memory)
+            assert layer is not None
+            own, cache = cache.extended(own, layer)
         bias = context.bias
         if self.relpos_bias is not None:
             bias = self.relpos_bias(structure.query, structure.key, x.dtype)
@@ -96,19 +132,27 @@ class Block(nnx.Module):
         x = x + dropout(y, rate, keys[1])
 
         if self.reads_memory:
-            y = self._read_memory(self.pre_cross_attention_layer_norm(x), cache, keys[2], context)
+            memory = self._memory(cache, layer, context)
+            normed = self.pre_cross_attention_layer_norm(x)
+            y = self._read_memory(normed, memory, keys[2], context)
             x = x + dropout(y, rate, keys[3])
 
         y = self.mlp(self.pre_mlp_layer_norm(x), keys[4])
         return constrain(x + dropout(y, rate, keys[5]), ACTIVATION_AXES), cache
 
+    def _memory(self, cache: Cache | None, layer: Array | None, context: Context) -> KeyValues:
+        if cache is None:
+            assert context.memory is not None
+            return self.memory_keys_values(context.memory)
+        assert cache.memory is not None
+        assert layer is not None
+        return cache.memory.layer(layer)
+
     def _read_memory(
-        self, x: Array, cache: LayerCache | None, key: PRNGKey | None, context: Context
+        self, x: Array, memory: KeyValues, key: PRNGKey | None, context: Context
     ) -> Array:
         assert context.memory is not None
         places = context.memory.places
-        memory = self.memory_keys_values(context.memory) if cache is None else cache.memory
-        assert memory is not None
         structure = Structure(context.structure.query, places, mask=BIDIRECTIONAL)
         return self.encoder_decoder_attention(x, memory, structure=structure, bias=None, key=key)
 
@@ -150,10 +194,10 @@ class Stack(nnx.Module):
         structure: Structure,
         *,
         memory: Memory | None = None,
-        cache: LayerCache | None = None,
+        cache: Cache | None = None,
         key: PRNGKey | None = None,
-    ) -> tuple[Float[Array, "B L D"], LayerCache | None]:
-        """Runs all layers; `key` drives dropout, `cache` (leading axis N) is read and extended."""
+    ) -> tuple[Float[Array, "B L D"], Cache | None]:
+        """Runs all layers; `key` drives dropout, `cache` is read and extended."""
         keys = split_key(key, 3)
         rate = self.config.dropout_rate
         bias = None
@@ -163,23 +207,28 @@ class Stack(nnx.Module):
         layer_keys = None if keys[0] is None else jax.random.split(keys[0], self.num_layers)
         x = constrain(dropout(embedded, rate, keys[1]), ACTIVATION_AXES)
 
-        def layer(
+        # The cache is carried, so that each layer updates it in place; as an input and output of
+        # the scan, all of it would be copied for every token.
+        def run(
             block: Block,
-            x: Array,
-            cache: LayerCache | None,
+            carry: tuple[Array, Cache | None],
             key: PRNGKey | None,
             context: Context,
-        ) -> tuple[Array, LayerCache | None]:
-            return block(x, cache, key, context)
+            layer: Array | None,
+        ) -> tuple[Array, Cache | None]:
+            return block(*carry, key, context, layer)
 
         if self.config.remat_policy != "none":
             policy = _REMAT[self.config.remat_policy]
-            layer = nnx.remat(layer, prevent_cse=False, policy=policy)
-        scan = nnx.scan(layer, in_axes=(0, nnx.Carry, 0, 0, None), out_axes=(nnx.Carry, 0))
-        x, cache = scan(self.layers, x, cache, layer_keys, context)
+            run = nnx.remat(run, prevent_cse=False, policy=policy)
+        scan = nnx.scan(run, in_axes=(0, nnx.Carry, 0, None, 0), out_axes=nnx.Carry)
+        layers = None if cache is None else jnp.arange(self.num_layers)
+        x, cache = scan(self.layers, (x, cache), layer_keys, context, layers)
+        if cache is not None:
+            cache = dataclasses.replace(cache, filled=cache.filled + embedded.shape[1])
         return dropout(self.norm(x), rate, keys[2]), cache
 
-    def empty_cache(self, batch: int, length: int, *, memory: Memory | None) -> LayerCache:
+    def empty_cache(self, batch: int, length: int, *, memory: Memory | None) -> Cache:
         """A cache for `length` tokens a row, with the memory (if any) already projected."""
         config = self.config
         shape = (self.num_layers, batch, length, config.kv_heads, config.head_dim)
@@ -191,8 +240,9 @@ class Stack(nnx.Module):
                 in_axes=(0, None),
                 out_axes=0,
             )
-            projected = project(self.layers, memory)
-        return LayerCache(own=KeyValues(key=zeros, value=zeros), memory=projected)
+            projected = CachedKeyValues.of(project(self.layers, memory))
+        own = CachedKeyValues.of(KeyValues(key=zeros, value=zeros))
+        return Cache(own=own, memory=projected, filled=jnp.zeros((), jnp.int32))
 
 
 def relative_positions(

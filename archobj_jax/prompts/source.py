@@ -20,8 +20,8 @@ class PromptedSource(seqio.DataSource):
 
     Elements have "inputs" and "targets", string scalars, and "answer_choices", string [C], if the
     prompt has choices. For rank classification there is an element for each choice instead, as T0
-    has it: "inputs", "targets" (the choice), "idx" int32 [2] (number of the example and of the
-    choice), "is_correct" bool, "weight" float32 (1).
+    has it: "inputs", "targets" (the choice), "idx" int32 [2] (number of the record, which is the
+    same for all prompts, and of the choice), "is_correct" bool, "weight" float32 (1).
 
     Args:
       name: names the cache's folder.
@@ -29,6 +29,7 @@ class PromptedSource(seqio.DataSource):
       records: the data set.
       ranked: whether for rank classification.
       splits: the records' split for each of ours, where they differ.
+      group: name of the data set, the same for all of its prompts; the template's by default.
 
     Raises:
       UserError: `ranked`, and the prompt has no answer choices. What is wrong with a record is a
@@ -43,6 +44,7 @@ class PromptedSource(seqio.DataSource):
         *,
         ranked: bool = False,
         splits: Mapping[str, str] | None = None,
+        group: str | None = None,
     ):
         if ranked and template.answer_choices is None:
             raise UserError(
@@ -52,6 +54,10 @@ class PromptedSource(seqio.DataSource):
         self.name = name
         self.problem: Exception | None = None
         """The error that ended reading, which tf.data passes on only as text."""
+        self.left_out: dict[str, int] = {}
+        """Records of each split that was read to its end of which the prompt makes no example."""
+        self.group = group or "_".join(filter(None, (template.dataset, template.subset)))
+        self.prompt = template.name
         self._template, self._records, self._ranked = template, records, ranked
         self._read_as = dict(splits or {split: split for split in records.splits})
         super().__init__(splits=tuple(self._read_as))
@@ -97,8 +103,8 @@ class PromptedSource(seqio.DataSource):
             dataset = dataset.shard(shard_info.num_shards, shard_info.index)
         return dataset.shuffle(10_000, seed=seed) if shuffle else dataset
 
-    def rendered(self, split: str) -> Iterator[Rendered]:
-        """Yields what the prompt makes of each record, except those that it leaves out.
+    def rendered(self, split: str) -> Iterator[tuple[int, Rendered]]:
+        """Yields a record's number and what the prompt makes of it, unless it leaves it out.
 
         Raises:
           UserError, MachineError: as reading and rendering do; also if all are left out.
@@ -112,15 +118,16 @@ class PromptedSource(seqio.DataSource):
                 raise PromptError(f"{where}: {error}") from error
             if rendered:
                 usable += 1
-                yield rendered
+                yield number, rendered
         if not usable:
             raise UserError(
                 f"'{self.name}', split '{split}': {self._template.title} makes no example of the "
                 f"{number + 1} records; expected some with an input and a target"
             )
+        self.left_out[split] = number + 1 - usable
 
     def _elements(self, split: str) -> Iterator[dict[str, Any]]:
-        for number, rendered in enumerate(self.rendered(split)):
+        for number, rendered in self.rendered(split):
             if self._ranked:
                 yield from _ranked(number, rendered)
             else:

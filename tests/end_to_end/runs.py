@@ -76,6 +76,27 @@ def here(
         return int(stopped.code or 0)
 
 
+def evaluation_arguments(checkpoint: Path, output_dir: Path, **bindings: object) -> list[str]:
+    """The command line of an evaluation on `planets_score_eval`; see `arguments`."""
+    work = Path(os.environ["ARCHOBJ_TEST_WORK"])
+    values = {
+        "CHECKPOINT_PATH": checkpoint,
+        "EVAL_OUTPUT_DIR": output_dir,
+        "MIXTURE_OR_TASK_NAME": "planets_score_eval",
+        "MIXTURE_OR_TASK_MODULE": "tests.end_to_end.word_tasks",
+        "TASK_FEATURE_LENGTHS": {"inputs": 64, "targets": 16},
+        "evaluate.evaluate.name": "results",
+        "evaluate.evaluate.compilation_cache_dir": work / "xla",
+        "evaluate.evaluate.resamples": 50,
+        **{name.replace("__", "."): value for name, value in bindings.items()},
+    }
+    flags = [
+        f"--gin.{name}={str(value) if isinstance(value, Path) else repr(value)}"
+        for name, value in values.items()
+    ]
+    return ["evaluate", *flags]
+
+
 def start(
     model_dir: Path, experiment: str = "cd_flm", *, devices: int = 1, **bindings: object
 ) -> subprocess.Popen:

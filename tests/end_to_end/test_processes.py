@@ -16,11 +16,15 @@ FSDP = {"partitioner__Partitioner__fsdp": 4}
 
 
 def start(model_dir: Path, **bindings: object) -> list[subprocess.Popen]:
-    """Starts both processes."""
+    """Starts a run in both processes."""
+    return start_processes(runs.arguments(model_dir, **bindings))
+
+
+def start_processes(arguments: list[str]) -> list[subprocess.Popen]:
+    """Starts a command in both processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    arguments = runs.arguments(model_dir, **bindings)
     return [
         subprocess.Popen(
             [sys.executable, "-m", "tests.end_to_end.process", str(index), "2", port, *arguments],

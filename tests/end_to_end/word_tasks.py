@@ -3,6 +3,7 @@
 `words_full_lm`, `words_prefix_lm` and `words_span_corruption` read the folder of the environment
 variable ARCHOBJ_TEST_CORPUS, which `corpus.write` fills; `wordless_full_lm` reads an empty file
 there. `planets_train` is a mixture of prompted tasks, `planets_score_eval` ranks answer choices.
+`mute_it_score_eval` has a choice without tokens.
 """
 
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import seqio
 
-from archobj_jax.prompts import PromptCollection
+from archobj_jax.prompts import PromptCollection, Template
 from archobj_jax.prompts.records import LocalRecords
 from tasks.pretraining import register_text_corpus
 from tasks.prompted import register_dataset, register_mixture
@@ -32,3 +33,13 @@ _planets = register_dataset(
 )
 register_mixture("planets_train", [_planets])
 seqio.MixtureRegistry.add("planets_score_eval", list(_planets.original), default_rate=1.0)
+
+_mute = Template(
+    dataset="mute",
+    subset=None,
+    name="it",
+    id="",
+    jinja="What is {{planet}}? ||| rock",
+    answer_choices='rock ||| {{ "" }}',
+)
+register_dataset({"it": _mute}, LocalRecords(f"{_folder}/planets"), vocabulary=_vocabulary)

@@ -1,0 +1,279 @@
+"""`archobj evaluate`: a checkpoint on SeqIO tasks and on the harness's, into one results file."""
+
+import dataclasses
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import seqio
+from etils import epath
+
+from archobj_jax.architectures.architecture import Architecture
+from archobj_jax.data import registry
+from archobj_jax.errors import UserError
+from archobj_jax.evaluation import lm_eval
+from archobj_jax.evaluation.aggregation import Aggregation, evaluation_results
+from archobj_jax.evaluation.harness_tasks import HarnessTasks
+from archobj_jax.evaluation.journal import Journal, fingerprint
+from archobj_jax.evaluation.predictor import BATCH_TOKENS, Predictor
+from archobj_jax.evaluation.results import Checkpoint, Lineage, TaskResult
+from archobj_jax.evaluation.runner import Runner
+from archobj_jax.evaluation.seqio_tasks import Reading
+from archobj_jax.evaluation.statistics import Bootstrap, OverPrompts
+from archobj_jax.evaluation.tables import results_table
+from archobj_jax.evaluation.task_evaluation import prepare
+from archobj_jax.partitioning.partitioner import Partitioner
+from archobj_jax.training import compilation, lineage, restoring
+
+_PACKAGES = ("archobj_jax", "jax", "jaxlib", "flax", "seqio", "sentencepiece", "numpy", "lm_eval")
+
+
+@dataclasses.dataclass(frozen=True)
+class SeqioTasks:
+    """SeqIO tasks to evaluate.
+
+    Those with answer choices are ranked, those with metric functions get their metrics, and of
+    others it is the loss.
+
+    Attributes:
+      mixture_or_task_name: a task or mixture, or several.
+      module: Python modules that register them.
+      split: of each of them.
+      task_feature_lengths: tokens of inputs and of targets at most; what is longer is cut.
+      num_examples: of each task, the first; None for all.
+      unconditional: whether choices are scored without their inputs too.
+    """
+
+    mixture_or_task_name: str | Sequence[str] = ()
+    module: registry.Modules = None
+    split: str = "validation"
+    task_feature_lengths: Mapping[str, int] = dataclasses.field(
+        default_factory=lambda: {"inputs": 1024, "targets": 256}
+    )
+    num_examples: int | None = None
+    unconditional: bool = True
+
+    def __post_init__(self) -> None:
+        lengths = dict(self.task_feature_lengths)
+        if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 1:
+            raise UserError(
+                f"TASK_FEATURE_LENGTHS = {lengths}: evaluation needs a positive one for 'inputs' "
+                "and for 'targets'."
+            )
+        if self.num_examples is not None and self.num_examples < 1:
+            raise UserError(f"NUM_EXAMPLES = {self.num_examples}: must be at least 1, or None.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks and mixtures."""
+        given = self.mixture_or_task_name
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    def tasks(self) -> list[seqio.Task]:
+        """Each task once, in the order of the names.
+
+        Raises:
+          UserError: a name is not registered, or has no such split.
+        """
+        found = {
+            task.name: task
+            for name in self.names
+            for task in registry.tasks(registry.find(name, self.module), self.split)
+        }
+        return list(found.values())
+
+    def reading(self) -> Reading:
+        """Which examples are read."""
+        return Reading(self.split, self.task_feature_lengths, self.num_examples)
+
+
+def evaluate(
+    *,
+    checkpoint_path: str,
+    seqio_tasks: SeqioTasks = SeqioTasks(),
+    harness_tasks: HarnessTasks = HarnessTasks(),
+    output_dir: str | None = None,
+    name: str | None = None,
+    over_prompts: OverPrompts = "median",
+    batch_tokens: int = BATCH_TOKENS,
+    partitioner: Partitioner = Partitioner(),
+    model: Architecture | None = None,
+    cache_dir: str | None = None,
+    random_seed: int = 0,
+    resamples: int = 1000,
+    compilation_cache_dir: str | None = compilation.DEFAULT_CACHE_DIR,
+    operative_config: Callable[[], str] = lambda: "",
+) -> None:
+    """Evaluates a checkpoint and writes `<output_dir>/<name>.json`; prints it as a table.
+
+    Args:
+      checkpoint_path: of a run (its newest checkpoint) or of a checkpoint.
+      seqio_tasks, harness_tasks: what to evaluate on.
+      output_dir: None is `evaluation/checkpoint_<step>` in the run's folder. What is done is kept
+        there too, so that the same command goes on after a kill.
+      name: of the results file; made of the tasks' names by default.
+      over_prompts: how the figures of a data set's prompts become one.
+      batch_tokens: about how many tokens a device reads at a time.
+      partitioner: the mesh, over all devices.
+      model: what the checkpoint is expected to be; None takes what it is.
+      cache_dir: where the vocabulary lies if it is one that is made there.
+      random_seed: of the intervals.
+      resamples: of the bootstrap.
+      compilation_cache_dir: keeps compiled programs; None keeps none.
+      operative_config: the configuration as gin text.
+
+    Raises:
+      UserError: nothing to evaluate, no checkpoint, another model; or, after all others are done
+        and written, a task that cannot be evaluated.
+      MachineError: the checkpoint is damaged, or results cannot be written.
+    """
+    names = (*seqio_tasks.names, *harness_tasks.all_names)
+    if not names:
+        raise UserError(
+            "there is nothing to evaluate; set MIXTURE_OR_TASK_NAME or HARNESS_TASKS, or give a "
+            "file of t5x_configs/suites as --gin_file."
+        )
+    if harness_tasks.all_names:
+        lm_eval.require()
+    found = restoring.find_checkpoint(checkpoint_path)
+    about = restoring.read_about(found)
+    _check_model(model, about["model"], str(found))
+    tasks = seqio_tasks.tasks()
+    compilation.use_cache(compilation_cache_dir)
+    predictor = Predictor.from_checkpoint(str(found), cache_dir=cache_dir, partitioner=partitioner)
+    folder = epath.Path(output_dir) if output_dir else _default_folder(found)
+    mesh = dict(predictor.blueprint.rules.mesh.shape)
+    identity = fingerprint(checkpoint=about["arrays"], mesh=mesh, versions=_versions())
+    runner = Runner(predictor, Journal(folder / "journal"), batch_tokens, identity)
+    bootstrap = Bootstrap(seed=random_seed, resamples=resamples)
+
+    made, failed = _seqio_results(seqio_tasks, tasks, runner, bootstrap)
+    if harness_tasks.all_names:
+        more, more_failed = harness_tasks.evaluate(runner, bootstrap, _tell_failure)
+        made, failed = made + more, failed | more_failed
+
+    name = name or _file_name(names)
+    evaluated = evaluation_results(
+        made,
+        aggregation=_aggregation(name, tasks, made, over_prompts),
+        bootstrap=bootstrap,
+        checkpoint=_checkpoint(found, about, predictor.step),
+        versions=_versions(),
+        settings={
+            "batch_tokens": batch_tokens,
+            "mesh": mesh,
+            "config": _without_places(operative_config()),
+        },
+        failed=failed,
+    )
+    path = folder / f"{name}.json"
+    if jax.process_index() == 0:
+        evaluated.write(str(path))
+        print(f"{results_table(evaluated)}\n\nresults: {path}")
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(made) + len(failed)} tasks failed: "
+            f"{', '.join(sorted(failed))}. Why stands above and in {path}, with the results of "
+            "the others; once that is mended, the same command evaluates only what is missing."
+        )
+
+
+def _seqio_results(
+    config: SeqioTasks, tasks: Sequence[seqio.Task], runner: Runner, bootstrap: Bootstrap
+) -> tuple[list[TaskResult], dict[str, str]]:
+    """Results of the tasks, and why others have none, by name."""
+    made: list[TaskResult] = []
+    failed: dict[str, str] = {}
+    for task in tasks:
+        try:
+            prepared = prepare(task, config.reading(), unconditional=config.unconditional)
+            made.append(prepared.evaluate(runner, bootstrap))
+        except UserError as error:
+            failed[task.name] = str(error)
+            _tell_failure(task.name, str(error))
+    return made, failed
+
+
+def _check_model(expected: Architecture | None, record: Mapping[str, Any], where: str) -> None:
+    if expected is None:
+        return
+    found = lineage.recorded_model(record, where=where)
+    if type(found) is not type(expected):
+        raise UserError(
+            f"MODEL is {type(expected).__name__} ({expected.symbol}), but the checkpoint {where} "
+            f"is {type(found).__name__} ({found.symbol}). The checkpoint says what it is: leave "
+            "MODEL out, or name another CHECKPOINT_PATH."
+        )
+    ours, theirs = dataclasses.asdict(expected.network), dataclasses.asdict(found.network)
+    different = [
+        f"{field} is {theirs[field]}, expected {ours[field]}"
+        for field in ours
+        if ours[field] != theirs[field] and field not in ("dropout_rate", "remat_policy")
+    ]
+    if different:
+        raise UserError(
+            f"the checkpoint {where} is of another network than MODEL: {'; '.join(different)}. "
+            "The checkpoint says what it is: leave MODEL out, or name another CHECKPOINT_PATH."
+        )
+
+
+def _default_folder(checkpoint: epath.Path) -> epath.Path:
+    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return run / "evaluation" / checkpoint.name
+
+
+def _file_name(names: Sequence[str]) -> str:
+    return re.sub(r"[^\w.-]+", "_", "+".join(names))[:120]
+
+
+def _aggregation(
+    name: str, tasks: Sequence[seqio.Task], made: Sequence[TaskResult], over_prompts: OverPrompts
+) -> Aggregation:
+    """The mean over data sets, if there are several; those without any result are missing in it."""
+    wanted = [(getattr(task.source, "group", None), task.name) for task in tasks]
+    wanted += [(result.group, result.name) for result in made]
+    groups: dict[str, set[str]] = {}
+    for group, task_name in wanted:
+        if group is not None:
+            groups.setdefault(group, set()).add(task_name)
+    return Aggregation(
+        over_prompts,
+        name if len(groups) > 1 else None,
+        {group: sorted(names) for group, names in groups.items()},
+    )
+
+
+def _checkpoint(found: epath.Path, about: Mapping[str, Any], step: int) -> Checkpoint:
+    stages = lineage.stages_of(about, where=str(found))
+    records = tuple(dataclasses.asdict(stage) for stage in stages)
+    return Checkpoint(
+        path=str(found),
+        step=step,
+        lineage=Lineage(notation=lineage.notation(stages), stages=records),
+        model=about["model"],
+    )
+
+
+def _without_places(config: str) -> str:
+    """A configuration without what changes no figure: where the checkpoint and results lie."""
+    places = ("CHECKPOINT_PATH =", "EVAL_OUTPUT_DIR =")
+    return "\n".join(line for line in config.splitlines() if not line.startswith(places))
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _tell_failure(name: str, why: str) -> None:
+    if jax.process_index() == 0:
+        print(f"archobj: task {name} failed: {why}", file=sys.stderr, flush=True)
