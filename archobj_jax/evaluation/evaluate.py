@@ -4,7 +4,7 @@ import dataclasses
 import platform
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -159,7 +159,7 @@ def evaluate(
     name = name or _file_name(names)
     evaluated = evaluation_results(
         made,
-        aggregation=_aggregation(name, tasks, made, over_prompts),
+        aggregation=_aggregation(name, tasks, made, failed, over_prompts),
         bootstrap=bootstrap,
         checkpoint=_checkpoint(found, about, predictor.step),
         versions=_versions(),
@@ -231,13 +231,19 @@ def _file_name(names: Sequence[str]) -> str:
 
 
 def _aggregation(
-    name: str, tasks: Sequence[seqio.Task], made: Sequence[TaskResult], over_prompts: OverPrompts
+    name: str,
+    tasks: Sequence[seqio.Task],
+    made: Sequence[TaskResult],
+    failed: Iterable[str],
+    over_prompts: OverPrompts,
 ) -> Aggregation:
     """The mean over data sets, if there are several; those without any result are missing in it."""
-    wanted = [(getattr(task.source, "group", None), task.name) for task in tasks]
-    wanted += [(result.group, result.name) for result in made]
+    # A task of the harness that failed would have been a data set of its own.
+    wanted: dict[str, str | None] = {task_name: task_name for task_name in failed}
+    wanted |= {task.name: getattr(task.source, "group", None) for task in tasks}
+    wanted |= {result.name: result.group for result in made}
     groups: dict[str, set[str]] = {}
-    for group, task_name in wanted:
+    for task_name, group in wanted.items():
         if group is not None:
             groups.setdefault(group, set()).add(task_name)
     return Aggregation(

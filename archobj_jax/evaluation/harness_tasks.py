@@ -36,6 +36,13 @@ class HarnessTasks:
     max_length: int = MAX_LENGTH
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if (self.limit is not None and self.limit < 1) or self.num_fewshot < 0:
+            raise UserError(
+                f"HarnessTasks: limit = {self.limit} must be at least 1, or None, and num_fewshot "
+                f"= {self.num_fewshot} not negative."
+            )
+
     @property
     def all_names(self) -> tuple[str, ...]:
         """The names as a tuple."""

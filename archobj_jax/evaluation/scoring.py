@@ -8,6 +8,7 @@ itself. Of a choice with T tokens the inputs predict the first, so it adds T - 1
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from archobj_jax.evaluation.questions import Question, Score
 from archobj_jax.objectives import Lengths
 from archobj_jax.partitioning.rules import activated
 from archobj_jax.training.state import Blueprint
+
+Scored = TypeVar("Scored")
 
 Part = tuple[int, range]
 """A question, and those of its choices that are scored in one row."""
@@ -77,9 +80,9 @@ class Scoring:
             for r, (_, choices) in enumerate(rows)
         ]
 
-    def collect(self, results: Sequence[Sequence[list[Score]]]) -> list[list[Score]]:
-        """The scores of each question, from those of each batch."""
-        scores: list[list[Score]] = [[] for _ in self.questions]
+    def collect(self, results: Sequence[Sequence[list[Scored]]]) -> list[list[Scored]]:
+        """The scores of each question, or what was made of them, from those of each batch."""
+        scores: list[list[Scored]] = [[] for _ in self.questions]
         found = {
             item: made
             for batch, result in zip(self.batches, results, strict=True)

@@ -128,7 +128,9 @@ class MetricTask:
             (self.task.score_metric_fns, kept.inferences.get("score")),
         )
         for group, inferences in functions:
-            for function in group if inferences is not None else ():
+            if inferences is None:
+                continue
+            for function in group:
                 with contextlib.suppress(Exception):  # it wants more than one
                     yield [
                         function([target], [inference])

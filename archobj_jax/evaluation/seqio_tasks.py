@@ -193,7 +193,8 @@ def _record(task: seqio.Task, rows: Sequence[Mapping[str, Any]], lengths: Length
     number = int(rows[0]["idx"][0])
     where = f"task {task.name}, example {number}"
     vocabulary = task.output_features["targets"].vocabulary
-    choices, sizes = [], []
+    choices: list[np.ndarray] = []
+    sizes = []
     for row in rows:
         tokens, text = row["targets"], _text(vocabulary, row)
         if not np.any(tokens != vocabulary.eos_id):

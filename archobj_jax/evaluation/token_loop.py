@@ -91,7 +91,7 @@ class TokenLoop:
             # The last token that was chosen is not in the cache yet.
             needed = columns + min(len(trace) - 1 + chunk, most - 1)
             if needed > capacity:
-                capacity = bucket(min(2 * capacity, columns + most - 1))
+                capacity = bucket(max(needed, min(2 * capacity, columns + most - 1)))
                 carry = _grown(self, carry, capacity=capacity)
             count = np.int32(min(chunk, most - len(trace)))
             carry, steps, made, done = _advance(self, params, carry, stopped, count)

@@ -19,6 +19,7 @@ from tests import tiny
 LENGTHS = (3, 12, 0, 7)
 PROMPTS = [np.random.default_rng(n).integers(2, 64, n).astype(np.int32) for n in LENGTHS]
 DRAW = Sampling(temperature=3.0)
+BEAMS = {"beams": BeamSearch(3, length_penalty=3.0)}  # long texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Letters:
 
 
 def make(symbol: str, *, eos_id: int = 1, devices: int = 1, **mesh: int) -> Predictor:
-    model = tiny.SYMBOLS[symbol](tiny.network(num_decoder_layers=1, num_encoder_layers=1))
+    # With tied logits, greedy text is one token again and again.
+    network = tiny.network(num_decoder_layers=1, num_encoder_layers=1, logits_via_embedding=False)
+    model = tiny.SYMBOLS[symbol](network)
     blueprint = tiny.blueprint(model, devices, **mesh)
     shardings = jax.tree.map(lambda x: x.sharding, blueprint.abstract_params())
     params = jax.device_put(tiny.parameters(model), shardings)
@@ -125,17 +128,19 @@ def test_the_end_of_sequence_ends_a_text(predictor: Predictor):
     assert made.log_likelihood == pytest.approx(scored(ending, PROMPTS[0], made), abs=1e-4)
 
 
-def test_a_cache_that_grows_changes_nothing(predictor: Predictor, monkeypatch):
-    for config in (
-        Generation(max_new_tokens=70, sampling=DRAW),
-        Generation(max_new_tokens=40, beams=BeamSearch(2)),
-    ):
-        whole = write(predictor, config)
-        monkeypatch.setattr(token_loop, "FIRST_ROOM", 3)
-        compiled = token_loop._grown._cache_size()
-        same(write(predictor, config), whole)
-        assert 0 < token_loop._grown._cache_size() - compiled < 20
-        monkeypatch.undo()
+@pytest.mark.parametrize(
+    ("symbol", "config"),
+    [
+        ("CD", Generation(max_new_tokens=70, sampling=DRAW)),
+        ("ED", Generation(max_new_tokens=40, **BEAMS)),
+    ],
+)
+def test_a_cache_that_grows_changes_nothing(symbol: str, config: Generation, monkeypatch):
+    predictor = make(symbol)
+    whole = predictor.generate_tokens(PROMPTS[:2], config)
+    assert max(len(made.tokens) for (made,) in whole) > 30
+    monkeypatch.setattr(token_loop, "FIRST_ROOM", 3)
+    same(predictor.generate_tokens(PROMPTS[:2], config), whole)
 
 
 def test_room_for_a_long_text_is_not_made_before_it_is_there(decoder: Predictor, monkeypatch):
@@ -172,16 +177,15 @@ def test_a_prompt_is_read_once_for_all_of_its_texts(monkeypatch):
     assert read == [(2, 16)]
 
 
-@pytest.mark.parametrize("strategy", [{}, {"sampling": DRAW}, {"beams": BeamSearch(3)}])
+@pytest.mark.parametrize("strategy", [{}, {"sampling": DRAW}, {"beams": BeamSearch(3, 0.0)}])
 def test_a_stop_string_ends_a_text_and_is_no_part_of_it(decoder: Predictor, strategy: dict):
-    whole = write(decoder, Generation(max_new_tokens=30, **strategy))[1][0].text
-    stop = whole[9:11]  # over two tokens
-    config = Generation(max_new_tokens=30, stop=("????", stop), **strategy)
-    (made,) = write(decoder, config)[1]
-    if "beams" in strategy:
-        assert stop not in made.text
-    else:
-        assert made.text == whole[: whole.index(stop)]
+    config = Generation(max_new_tokens=30, **strategy)
+    ((whole,),) = decoder.generate_tokens(PROMPTS[1:2], config)
+    stop = whole.text[5:7]  # over two tokens
+    config = dataclasses.replace(config, stop=("????", stop))
+    ((made,),) = decoder.generate_tokens(PROMPTS[1:2], config)
+    # A search may find a text that is better still once others need not go on.
+    assert made.text == whole.text.partition(stop)[0] or made.score > whole.score
     assert made.ended == "stop"
     assert decoder.vocabulary.decode(list(made.tokens)) == made.text + stop
     assert made.log_likelihood == pytest.approx(scored(decoder, PROMPTS[1], made), abs=1e-4)
@@ -200,14 +204,13 @@ def test_rows_that_met_a_stop_string_are_not_gone_on_with(decoder: Predictor, mo
     (whole,) = decoder.generate_tokens(PROMPTS[:1], Generation(max_new_tokens=200))[0]
     assert sum(steps) == 199
     steps.clear()
-    config = Generation(max_new_tokens=200, stop=(whole.text[2],))
+    stop = next(letter for letter in whole.text[1:] if letter != whole.text[0])
+    config = Generation(max_new_tokens=200, stop=(stop,))
     decoder.generate_tokens(PROMPTS[:1], config)
     assert steps == [token_loop.CHUNK, 0]
 
 
-@pytest.mark.parametrize(
-    "strategy", [{}, {"sampling": DRAW, "num_samples": 2}, {"beams": BeamSearch(2)}]
-)
+@pytest.mark.parametrize("strategy", [{}, {"sampling": DRAW, "num_samples": 2}, BEAMS])
 def test_text_is_handed_on_as_it_is_made(decoder: Predictor, strategy: dict):
     whole = decoder.generate_tokens(PROMPTS[:2], Generation(max_new_tokens=9, **strategy))
     config = Generation(max_new_tokens=9, stop=(whole[0][0].text[4:6],), **strategy)
@@ -221,19 +224,20 @@ def test_text_is_handed_on_as_it_is_made(decoder: Predictor, strategy: dict):
     for prompt, texts in enumerate(made):
         for sample, each in enumerate(texts):
             assert "".join(pieces.get((prompt, sample), [])) == each.text
-    if "beams" not in strategy:
-        assert len(pieces[1, 0]) > 5
+    one_by_one = strategy is not BEAMS
+    assert (len(pieces[1, 0]) > 5) == one_by_one
 
 
 @pytest.mark.parametrize("symbol", tiny.SYMBOLS)
 def test_a_mesh_writes_what_one_device_writes(symbol: str):
     meshed = make(symbol, devices=8, fsdp=2, tensor=2)
     assert dict(meshed.blueprint.rules.mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
-    for config in (
-        Generation(max_new_tokens=20),
-        Generation(max_new_tokens=6, beams=BeamSearch(3), num_samples=2),
-    ):
-        same(write(meshed, config), write(make(symbol), config))
+    single = make(symbol)
+    greedy = Generation(max_new_tokens=20)
+    same(write(meshed, greedy), write(single, greedy))
+    if symbol == "ED":
+        beams = Generation(max_new_tokens=6, beams=BeamSearch(3), num_samples=2)
+        same(write(meshed, beams), write(single, beams))
 
 
 @pytest.mark.parametrize(

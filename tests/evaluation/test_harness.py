@@ -5,6 +5,10 @@ import logging
 
 import numpy as np
 import pytest
+
+from tests.evaluation import offline  # noqa: F401  # before the harness is imported
+
+# isort: split
 from lm_eval.api.instance import Instance
 
 from archobj_jax.data.vocabularies import embedded_vocabulary

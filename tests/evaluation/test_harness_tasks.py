@@ -4,7 +4,6 @@ import ast
 import json
 import math
 import multiprocessing
-import os
 import re
 import socket
 import sys
@@ -15,11 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-# Before the harness imports them, which reads these.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-os.environ.setdefault("HF_HOME", str(Path("runs/cache/huggingface").absolute()))
+from tests.evaluation.offline import FOLDER, ROOT
 
+# isort: split
 import lm_eval.tasks.manager
 from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -36,8 +33,6 @@ from archobj_jax.evaluation.runner import Runner
 from archobj_jax.evaluation.statistics import Bootstrap
 from tests import tiny
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "tests/evaluation/harness"
 BOOTSTRAP = Bootstrap(resamples=10)
 
 
@@ -129,7 +124,7 @@ def test_one_of_several_answers_must_be_the_greedy_one(runner: Runner, tmp_path:
     made, _ = evaluated("greedy", ByLength(runner.predictor), include_path=str(tmp_path))
     (task,) = made.values()
     assert (task.kind, task.chance) == ("metrics", 0.0)
-    assert [example.metrics["accuracy"] for example in task.examples] == [0.0, 0.0, 0.0]
+    assert [example.metrics["accuracy"] for example in task.examples] == [100.0, 100.0, 0.0]
 
 
 def test_rolling_log_likelihoods_are_a_loss(runner: Runner):
@@ -240,6 +235,11 @@ def test_defects_of_ours_keep_their_traceback(runner: Runner, monkeypatch: pytes
 def test_the_folder_of_tasks_must_exist(runner: Runner):
     with pytest.raises(UserError, match="nowhere is no folder; expected one with YAML files"):
         evaluated("any", runner, include_path="nowhere")
+
+
+def test_a_limit_is_positive():
+    with pytest.raises(UserError, match="limit = 0 must be at least 1, or None"):
+        HarnessTasks("local_list_methods", limit=0)
 
 
 def test_without_the_harness_the_extra_is_named(runner: Runner, monkeypatch: pytest.MonkeyPatch):
