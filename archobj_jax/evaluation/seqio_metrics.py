@@ -170,12 +170,13 @@ def _explained(name: str) -> Iterator[None]:
     """Says of which task a postprocessor or a metric function failed."""
     try:
         yield
-    except (UserError, MachineError, jax.errors.JaxRuntimeError):
-        raise
     except Exception as error:
+        cause = error.__cause__ or error  # SeqIO raises a ValueError from what was raised
+        if isinstance(cause, (UserError, MachineError, jax.errors.JaxRuntimeError)):
+            raise cause from error
         raise UserError(
             f"task {name}: its postprocessor or a metric function failed: "
-            f"{type(error).__name__}: {error}."
+            f"{type(cause).__name__}: {cause}."
         ) from error
 
 

@@ -81,23 +81,30 @@ class TokenLoop:
           The strategy's last state, and all steps.
         """
         most, columns = int(batch["limits"].max()), batch["decoder_input_tokens"].shape[1]
-        capacity = bucket(columns + min(most - 1, FIRST_ROOM))
+        # The last token of a text is not read.
+        longest = columns + most - 1
+        capacity = _capacity(columns + FIRST_ROOM, longest)
         arrays = place(self.blueprint.rules, batch)
         carry, steps, done = _start(self, params, arrays, np.uint32(seed), capacity=capacity)
         trace = Trace()
         trace.add(steps, 1)
         stopped = look(trace)
         while not np.asarray(done).all():
-            # The last token that was chosen is not in the cache yet.
-            needed = columns + min(len(trace) - 1 + chunk, most - 1)
+            # The newest token is not in the cache yet.
+            needed = min(columns + len(trace) - 1 + chunk, longest)
             if needed > capacity:
-                capacity = bucket(max(needed, min(2 * capacity, columns + most - 1)))
+                capacity = _capacity(max(needed, 2 * capacity), longest)
                 carry = _grown(self, carry, capacity=capacity)
             count = np.int32(min(chunk, most - len(trace)))
             carry, steps, made, done = _advance(self, params, carry, stopped, count)
             trace.add(steps, int(made))
             stopped = look(trace)
         return carry.choice, trace
+
+
+def _capacity(wanted: int, longest: int) -> int:
+    """Columns of a cache, at least the fewer of those wanted and those of the longest text."""
+    return min(bucket(wanted), -(-longest // FIRST_ROOM) * FIRST_ROOM)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="capacity")
