@@ -1,5 +1,7 @@
 """Choices that share their inputs score as each does by itself, teacher-forced."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ import pytest
 from archobj_jax.evaluation.questions import Question
 from archobj_jax.evaluation.scoring import Scoring
 from archobj_jax.objectives import Example
-from tests import tiny
+from tests import parity, tiny
+
+GOLDEN = Path(__file__).parents[1] / "golden/parity"
 
 
 def tokens(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -65,3 +69,31 @@ def test_too_many_choices_for_a_row_take_several():
 def test_every_choice_has_tokens(choices: tuple):
     with pytest.raises(ValueError, match="no tokens to score"):
         Question(np.array([5], np.int32), choices)
+
+
+@pytest.mark.parametrize("name", ["encdec_tied", "deconly_tied"])
+def test_scores_are_those_of_t5x(name: str):
+    golden = parity.Golden(str(GOLDEN / f"{name}.npz"))
+    groups = [g for g in golden.groups("out_plain.*") if "sequence_scores" in golden.under(g)]
+    assert groups
+    for group in groups:
+        batch = {name: np.asarray(array) for name, array in golden.batch(group).items()}
+        scoring = Scoring.of(
+            tiny.blueprint(golden.architecture(group)), questions_of(batch), batch_tokens=1024
+        )
+        made = scoring.collect([scoring.score(golden.params, b) for b in scoring.batches])
+        expected = golden.under(group)["sequence_scores"]
+        np.testing.assert_allclose([s[0].total for s in made], expected, atol=1e-4, rtol=0)
+
+
+def questions_of(batch: dict[str, np.ndarray]) -> list[Question]:
+    """A batch of one example a row, as questions of one choice."""
+    made = []
+    for row, tokens in enumerate(batch["decoder_target_tokens"]):
+        scored = batch["decoder_loss_weights"][row] > 0
+        inputs = tokens[: np.flatnonzero(scored)[0]]
+        if "encoder_input_tokens" in batch:
+            inputs = batch["encoder_input_tokens"][row]
+            inputs = inputs[inputs > 0]
+        made.append(Question(inputs, (tokens[scored],)))
+    return made
