@@ -10,6 +10,7 @@ from archobj_jax.evaluation.decoding import Generation
 from archobj_jax.evaluation.predictor import Predictor
 from archobj_jax.evaluation.sampling import Sampling
 from archobj_jax.partitioning.partitioner import Partitioner
+from archobj_jax.training import compilation
 
 
 def score(
@@ -44,6 +45,7 @@ def generate(
     seed: int = 0,
     cache_dir: str | None = None,
     partitioner: Partitioner | None = None,
+    compilation_cache_dir: str | None = compilation.DEFAULT_CACHE_DIR,
 ) -> None:
     """Prints what a model writes after one prompt, those of a file, or those that are typed.
 
@@ -56,6 +58,7 @@ def generate(
       temperature, top_k, top_p: see `Sampling`.
       beams, length_penalty: see `BeamSearch`.
       cache_dir, partitioner: see `Predictor.from_checkpoint`.
+      compilation_cache_dir: keeps compiled programs; None keeps none.
 
     Raises:
       UserError: options contradict each other, or as `Predictor.from_checkpoint`.
@@ -77,6 +80,7 @@ def generate(
         seed=seed,
     )
     prompts = None if prompts_file is None else writing.read_prompts(prompts_file)
+    compilation.use_cache(compilation_cache_dir)
     predictor = Predictor.from_checkpoint(
         checkpoint_path, cache_dir=cache_dir, partitioner=partitioner
     )
@@ -94,4 +98,5 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _check_needs(what: str, there: bool, **options: Any) -> None:
     if not there and (names := [f"--{name}" for name in _given(**options)]):
-        raise UserError(f"{' and '.join(names)} mean nothing without {what}.")
+        verb = "means" if len(names) == 1 else "mean"
+        raise UserError(f"{' and '.join(names)} {verb} nothing without {what}.")

@@ -64,17 +64,18 @@ class Sampling:
         return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
 
     def _most_likely(self, logits: Array) -> Array:
-        if not self.top_k and self.top_p == 1.0:
-            return logits
-        ordered, _ = jax.lax.top_k(logits, min(self.top_k or logits.shape[-1], logits.shape[-1]))
-        lowest = ordered[:, -1:]
+        """Logits with -inf for what cannot be drawn."""
+        kept = logits
+        if self.top_k:
+            highest, _ = jax.lax.top_k(logits, min(self.top_k, logits.shape[-1]))
+            # Their minimum, not the last of them: XLA would sort all logits for that.
+            lowest = jnp.min(highest, axis=-1, keepdims=True)
+            kept = jnp.where(logits < lowest, -jnp.inf, kept)
         if self.top_p < 1.0:
             # Probabilities are those among all tokens, also if top_k leaves some out.
-            likely = jnp.exp(ordered - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
-            before = jnp.cumsum(likely, axis=-1) - likely
-            count = jnp.sum(before < self.top_p, axis=-1, keepdims=True)
-            lowest = jnp.take_along_axis(ordered, count - 1, axis=-1)
-        return jnp.where(logits < lowest, -jnp.inf, logits)
+            likely = jax.nn.softmax(logits, axis=-1)
+            kept = jnp.where(likely < _threshold(likely, self.top_p), -jnp.inf, kept)
+        return kept
 
     def rows(self, num_samples: int) -> int:
         """One for each sample."""
@@ -129,3 +130,21 @@ def _sample(trace: Trace, row: int, count: int, eos_id: int) -> Hypothesis:
     if (ends := np.flatnonzero(tokens == eos_id)).size:
         return Hypothesis(row, int(ends[0]), total, "eos")
     return Hypothesis(row, count, total, "length")
+
+
+def _threshold(likely: Array, total: float) -> Array:
+    """[R, 1], the highest probability such that those not below it sum to `total`.
+
+    It is found bit by bit, as the bits of floats that are not negative order as they do (T5X's
+    binary search); sorting the vocabulary takes far longer.
+    """
+    bits = jax.lax.bitcast_convert_type(likely, jnp.int32)
+
+    def one(index: Array, found: Array) -> Array:
+        higher = found | (1 << (30 - index))
+        reached = jnp.sum(jnp.where(bits >= higher, likely, 0.0), axis=-1, keepdims=True)
+        return jnp.where(reached >= total, higher, found)
+
+    nothing = jnp.zeros((*likely.shape[:-1], 1), jnp.int32)
+    found = jax.lax.fori_loop(0, 31, one, nothing)
+    return jax.lax.bitcast_convert_type(found, jnp.float32)
