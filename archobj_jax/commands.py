@@ -149,7 +149,7 @@ COMMANDS: Mapping[str, Command] = {
         gin_file="t5x_configs/runs/cache.gin",
     ),
     "score": Command(
-        function="archobj_jax.evaluation.commands:score",
+        function="archobj_jax.inference.commands:score",
         summary="print the log-likelihood of a text after another",
         about=(
             "Computes the log-likelihood, in nats, that a trained model gives to `targets` after "
@@ -181,7 +181,7 @@ COMMANDS: Mapping[str, Command] = {
         gin_file="t5x_configs/runs/score.gin",
     ),
     "generate": Command(
-        function="archobj_jax.evaluation.commands:generate",
+        function="archobj_jax.inference.commands:generate",
         summary="let a trained model continue a text",
         about=(
             "Prints what a trained model writes after a prompt, to standard output: the most "

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from archobj_jax import config
 from archobj_jax.commands import TINY
-from archobj_jax.evaluation.decoding import Generation
-from archobj_jax.evaluation.predictor import Predictor
-from archobj_jax.evaluation.sampling import Sampling
+from archobj_jax.inference.decoding import Generation
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.sampling import Sampling
 from archobj_jax.training import train
 from archobj_jax.training.reporting import METRICS_FILE, TENSORBOARD_DIR
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from archobj_jax.architectures.architecture import Architecture, CausalDecoder, EncoderDecoder
 from archobj_jax.architectures.network import NetworkConfig
-from archobj_jax.evaluation import token_loop
-from archobj_jax.evaluation.questions import Question
-from archobj_jax.evaluation.sampling import Sampling
-from archobj_jax.evaluation.scoring import Scoring
-from archobj_jax.evaluation.strategies import Trace
-from archobj_jax.evaluation.token_loop import TokenLoop
+from archobj_jax.inference import token_loop
+from archobj_jax.inference.questions import Question
+from archobj_jax.inference.sampling import Sampling
+from archobj_jax.inference.scoring import Scoring
+from archobj_jax.inference.strategies import Trace
+from archobj_jax.inference.token_loop import TokenLoop
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training.state import Blueprint
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from archobj_jax.architectures.architecture import Architecture, CausalDecoder, EncoderDecoder
 from archobj_jax.architectures.network import NetworkConfig
-from archobj_jax.evaluation.questions import Question
-from archobj_jax.evaluation.scoring import Scoring
+from archobj_jax.inference.questions import Question
+from archobj_jax.inference.scoring import Scoring
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training.state import Blueprint
 

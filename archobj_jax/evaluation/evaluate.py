@@ -18,14 +18,14 @@ from archobj_jax.errors import UserError
 from archobj_jax.evaluation import lm_eval
 from archobj_jax.evaluation.aggregation import Aggregation, evaluation_results
 from archobj_jax.evaluation.harness_tasks import HarnessTasks
-from archobj_jax.evaluation.journal import Journal, fingerprint
-from archobj_jax.evaluation.predictor import BATCH_TOKENS, Predictor
 from archobj_jax.evaluation.results import Checkpoint, Lineage, TaskResult
-from archobj_jax.evaluation.runner import Runner
 from archobj_jax.evaluation.seqio_tasks import Reading
 from archobj_jax.evaluation.statistics import Bootstrap, OverPrompts
 from archobj_jax.evaluation.tables import results_table
 from archobj_jax.evaluation.task_evaluation import prepare
+from archobj_jax.inference.journal import Journal, fingerprint
+from archobj_jax.inference.predictor import BATCH_TOKENS, Predictor
+from archobj_jax.inference.runner import Runner
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import compilation, lineage, restoring
 

@@ -12,16 +12,16 @@ from lm_eval.api.model import LM
 
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation.boundaries import MAX_LENGTH, Boundaries, Pair
-from archobj_jax.evaluation.decoding import Generation
 from archobj_jax.evaluation.harness_arguments import (
     MAX_GEN_TOKS,
     Arguments,
     check_unused,
     generation,
 )
-from archobj_jax.evaluation.predictor import Predictor
-from archobj_jax.evaluation.questions import Question, Total
-from archobj_jax.evaluation.runner import Runner
+from archobj_jax.inference.decoding import Generation
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.questions import Question, Total
+from archobj_jax.inference.runner import Runner
 from archobj_jax.partitioning.partitioner import Partitioner
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.evaluation.boundaries import MAX_LENGTH
-from archobj_jax.evaluation.decoding import Generation
-from archobj_jax.evaluation.predictor import BATCH_TOKENS
-from archobj_jax.evaluation.sampling import Sampling
+from archobj_jax.inference.decoding import Generation
+from archobj_jax.inference.predictor import BATCH_TOKENS
+from archobj_jax.inference.sampling import Sampling
 
 MAX_GEN_TOKS = 256
 """New tokens at most, where a task does not say: the harness's own number."""

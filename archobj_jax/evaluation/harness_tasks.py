@@ -12,8 +12,8 @@ from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.evaluation.boundaries import MAX_LENGTH
 from archobj_jax.evaluation.lm_eval import require
 from archobj_jax.evaluation.results import TaskResult
-from archobj_jax.evaluation.runner import Runner
 from archobj_jax.evaluation.statistics import Bootstrap
+from archobj_jax.inference.runner import Runner
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,13 @@ import tensorflow as tf
 
 from archobj_jax.errors import MachineError, UserError
 from archobj_jax.evaluation import aggregation, seqio_tasks
-from archobj_jax.evaluation.decoding import Generation
 from archobj_jax.evaluation.examples import ScoredExample
-from archobj_jax.evaluation.questions import Question
 from archobj_jax.evaluation.results import Metric, TaskResult
-from archobj_jax.evaluation.runner import Runner
 from archobj_jax.evaluation.seqio_tasks import Reading
 from archobj_jax.evaluation.statistics import Bootstrap
+from archobj_jax.inference.decoding import Generation
+from archobj_jax.inference.questions import Question
+from archobj_jax.inference.runner import Runner
 
 _LOWER_IS_BETTER = ("loss", "perplexity", "error", "distance")
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation.aggregation import About
-from archobj_jax.evaluation.questions import Question
+from archobj_jax.inference.questions import Question
 from archobj_jax.objectives import Objective
 
 Kind = Literal["rank", "metrics", "loss"]

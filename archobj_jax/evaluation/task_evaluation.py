@@ -8,12 +8,12 @@ import seqio
 
 from archobj_jax.evaluation import aggregation, seqio_tasks
 from archobj_jax.evaluation.examples import Choice, Document, RankedExample
-from archobj_jax.evaluation.questions import Question, Total
 from archobj_jax.evaluation.results import TaskResult
-from archobj_jax.evaluation.runner import Runner
 from archobj_jax.evaluation.seqio_metrics import MetricTask
 from archobj_jax.evaluation.seqio_tasks import DocumentRecord, RankedRecord, Reading
 from archobj_jax.evaluation.statistics import Bootstrap
+from archobj_jax.inference.questions import Question, Total
+from archobj_jax.inference.runner import Runner
 
 
 class PreparedTask(Protocol):

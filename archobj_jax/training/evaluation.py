@@ -8,7 +8,7 @@ import jax
 
 from archobj_jax.data import loader
 from archobj_jax.data.loader import DatasetConfig
-from archobj_jax.evaluation.inference import InferenceEvaluator
+from archobj_jax.evaluation.infer_eval import InferenceEvaluator
 from archobj_jax.training.placement import Placement
 from archobj_jax.training.state import Blueprint
 from archobj_jax.training.trainer import Sums, Trainer

@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from archobj_jax import cli
-from archobj_jax.evaluation import journal
-from archobj_jax.evaluation.scoring import Scoring
+from archobj_jax.inference import journal
+from archobj_jax.inference.scoring import Scoring
 from tests.end_to_end import runs
 from tests.end_to_end.corpus import VOCAB_SIZE
 from tests.end_to_end.test_meshes import on

@@ -13,13 +13,13 @@ from lm_eval.api.instance import Instance
 
 from archobj_jax.data.vocabularies import embedded_vocabulary
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation.decoding import Generated, Generation
 from archobj_jax.evaluation.harness import HarnessLM
 from archobj_jax.evaluation.harness_arguments import Arguments, check_unused, generation
-from archobj_jax.evaluation.predictor import Predictor
-from archobj_jax.evaluation.questions import Question, Total
-from archobj_jax.evaluation.runner import Runner
-from archobj_jax.evaluation.sampling import Sampling
+from archobj_jax.inference.decoding import Generated, Generation
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.questions import Question, Total
+from archobj_jax.inference.runner import Runner
+from archobj_jax.inference.sampling import Sampling
 from tests import tiny
 
 

@@ -26,11 +26,11 @@ from archobj_jax.evaluation import lm_eval as launcher
 from archobj_jax.evaluation.examples import RankedExample, ScoredExample
 from archobj_jax.evaluation.harness import HarnessLM
 from archobj_jax.evaluation.harness_tasks import HarnessTasks
-from archobj_jax.evaluation.predictor import Predictor
-from archobj_jax.evaluation.questions import Question, Total
 from archobj_jax.evaluation.results import Metric, TaskResult
-from archobj_jax.evaluation.runner import Runner
 from archobj_jax.evaluation.statistics import Bootstrap
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.questions import Question, Total
+from archobj_jax.inference.runner import Runner
 from tests import tiny
 
 BOOTSTRAP = Bootstrap(resamples=10)

@@ -8,12 +8,12 @@ import seqio
 import tensorflow as tf
 
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation.decoding import Generated, Generation
-from archobj_jax.evaluation.questions import Question, Total
 from archobj_jax.evaluation.results import TaskResult
 from archobj_jax.evaluation.seqio_metrics import MetricTask
 from archobj_jax.evaluation.seqio_tasks import Reading
 from archobj_jax.evaluation.statistics import Bootstrap
+from archobj_jax.inference.decoding import Generated, Generation
+from archobj_jax.inference.questions import Question, Total
 from tests.data.corpora import byte_vocabulary
 
 VOCABULARY = byte_vocabulary()

@@ -7,9 +7,9 @@ import pytest
 from etils import epath
 
 from archobj_jax.errors import MachineError
-from archobj_jax.evaluation import journal
-from archobj_jax.evaluation.journal import Journal, fingerprint
-from archobj_jax.evaluation.questions import Question
+from archobj_jax.inference import journal
+from archobj_jax.inference.journal import Journal, fingerprint
+from archobj_jax.inference.questions import Question
 
 
 class Work:

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from archobj_jax.evaluation.decoding import Generation
-from archobj_jax.evaluation.predictor import Predictor
+from archobj_jax.inference.decoding import Generation
+from archobj_jax.inference.predictor import Predictor
 from archobj_jax.objectives import Example
 from tests import tiny
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from archobj_jax.architectures import language_model
 from archobj_jax.architectures.masks import Places
-from archobj_jax.evaluation.batching import Batch, Shape, batches, bucket
-from archobj_jax.evaluation.placing import place, replicated, row_shards
-from archobj_jax.evaluation.questions import Question, Score
+from archobj_jax.inference.batching import Batch, Shape, batches, bucket
+from archobj_jax.inference.placing import place, replicated, row_shards
+from archobj_jax.inference.questions import Question, Score
 from archobj_jax.objectives import Lengths
 from archobj_jax.partitioning.rules import activated
 from archobj_jax.training.state import Blueprint

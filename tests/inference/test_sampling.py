@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation.sampling import Sampling, SamplingState
+from archobj_jax.inference.sampling import Sampling, SamplingState
 
 P = np.array([0.05, 0.4, 0.1, 0.25, 0.2])
 LOGITS = jnp.log(jnp.asarray(P, jnp.float32))[None]

@@ -9,12 +9,12 @@ from archobj_jax.data import registry, vocabularies
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation import seqio_tasks
-from archobj_jax.evaluation.predictor import Predictor
 from archobj_jax.evaluation.results import TaskResult
-from archobj_jax.evaluation.runner import Runner
 from archobj_jax.evaluation.seqio_tasks import Reading
 from archobj_jax.evaluation.statistics import Bootstrap
 from archobj_jax.evaluation.task_evaluation import PreparedTask, prepare
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.runner import Runner
 from archobj_jax.training.state import Blueprint
 
 

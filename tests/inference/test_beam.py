@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation import decoding
-from archobj_jax.evaluation.beam import BeamSearch
-from archobj_jax.evaluation.decoding import Generated, Generation
+from archobj_jax.inference import decoding
+from archobj_jax.inference.beam import BeamSearch
+from archobj_jax.inference.decoding import Generated, Generation
 from tests import tiny
 
 EOS, VOCABULARY, NEW = 1, 4, 3

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation import writing
-from archobj_jax.evaluation.beam import BeamSearch
-from archobj_jax.evaluation.decoding import Generation
-from archobj_jax.evaluation.predictor import Predictor
-from archobj_jax.evaluation.sampling import Sampling
+from archobj_jax.inference import writing
+from archobj_jax.inference.beam import BeamSearch
+from archobj_jax.inference.decoding import Generation
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.sampling import Sampling
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import compilation
 

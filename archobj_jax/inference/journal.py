@@ -18,7 +18,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from archobj_jax.errors import MachineError
-from archobj_jax.evaluation.questions import Question
+from archobj_jax.inference.questions import Question
 
 Result = TypeVar("Result")
 

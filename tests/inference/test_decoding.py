@@ -8,12 +8,12 @@ import pytest
 
 from archobj_jax.architectures.language_model import LanguageModel
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation import token_loop
-from archobj_jax.evaluation.beam import BeamSearch
-from archobj_jax.evaluation.decoding import Generated, Generation
-from archobj_jax.evaluation.predictor import Predictor
-from archobj_jax.evaluation.questions import Question
-from archobj_jax.evaluation.sampling import Sampling
+from archobj_jax.inference import token_loop
+from archobj_jax.inference.beam import BeamSearch
+from archobj_jax.inference.decoding import Generated, Generation
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.questions import Question
+from archobj_jax.inference.sampling import Sampling
 from tests import tiny
 
 LENGTHS = (3, 12, 0, 7)

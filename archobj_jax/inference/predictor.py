@@ -9,10 +9,10 @@ import numpy as np
 import seqio
 
 from archobj_jax.data import registry, vocabularies
-from archobj_jax.evaluation import decoding
-from archobj_jax.evaluation.decoding import Generated, Generation, OnText
-from archobj_jax.evaluation.questions import Question, Score
-from archobj_jax.evaluation.scoring import Scoring
+from archobj_jax.inference import decoding
+from archobj_jax.inference.decoding import Generated, Generation, OnText
+from archobj_jax.inference.questions import Question, Score
+from archobj_jax.inference.scoring import Scoring
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import lineage, restoring
 from archobj_jax.training.state import Blueprint

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from archobj_jax import cli
-from archobj_jax.evaluation import writing
-from archobj_jax.evaluation.beam import BeamSearch
-from archobj_jax.evaluation.decoding import Generation
-from archobj_jax.evaluation.predictor import Predictor
-from archobj_jax.evaluation.sampling import Sampling
+from archobj_jax.inference import writing
+from archobj_jax.inference.beam import BeamSearch
+from archobj_jax.inference.decoding import Generation
+from archobj_jax.inference.predictor import Predictor
+from archobj_jax.inference.sampling import Sampling
 from tests import tiny
 
 

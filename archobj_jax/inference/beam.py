@@ -10,7 +10,7 @@ from flax import struct
 
 from archobj_jax.architectures.language_model import DecodingState
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation.strategies import Ended, Hypothesis, Step, Trace
+from archobj_jax.inference.strategies import Ended, Hypothesis, Step, Trace
 from archobj_jax.shapes import Array, Bool, Float, Int
 
 _ENDED: tuple[Ended, ...] = ("eos", "stop", "length")

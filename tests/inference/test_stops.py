@@ -2,7 +2,7 @@
 
 import pytest
 
-from archobj_jax.evaluation.stops import Stops
+from archobj_jax.inference.stops import Stops
 
 PIECES = ("", "a", "b", "\n", "end", "er", "a\nb")
 

@@ -8,8 +8,8 @@ import jax
 from etils import epath
 
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation.decoding import Generated, Generation, OnText
-from archobj_jax.evaluation.predictor import Predictor
+from archobj_jax.inference.decoding import Generated, Generation, OnText
+from archobj_jax.inference.predictor import Predictor
 
 _AT_A_TIME = 256
 """Prompts of a file whose results are printed together."""

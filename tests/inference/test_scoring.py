@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from archobj_jax.evaluation.questions import Question
-from archobj_jax.evaluation.scoring import Scoring
+from archobj_jax.inference.questions import Question
+from archobj_jax.inference.scoring import Scoring
 from archobj_jax.objectives import Example
 from tests import parity, tiny
 

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from archobj_jax.data.progress import Progress
-from archobj_jax.evaluation.batching import Batch, batches, bucket
-from archobj_jax.evaluation.decoding import Generated, Generation
-from archobj_jax.evaluation.journal import Journal, fingerprint
-from archobj_jax.evaluation.placing import row_shards
-from archobj_jax.evaluation.predictor import BATCH_TOKENS, Predictor
-from archobj_jax.evaluation.questions import Question, Total
-from archobj_jax.evaluation.scoring import Scoring
+from archobj_jax.inference.batching import Batch, batches, bucket
+from archobj_jax.inference.decoding import Generated, Generation
+from archobj_jax.inference.journal import Journal, fingerprint
+from archobj_jax.inference.placing import row_shards
+from archobj_jax.inference.predictor import BATCH_TOKENS, Predictor
+from archobj_jax.inference.questions import Question, Total
+from archobj_jax.inference.scoring import Scoring
 
 
 @dataclasses.dataclass(frozen=True)

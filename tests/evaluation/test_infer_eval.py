@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation.inference import InferenceEvaluator
+from archobj_jax.evaluation.infer_eval import InferenceEvaluator
 from tests import tiny
 from tests.data.corpora import byte_vocabulary
 

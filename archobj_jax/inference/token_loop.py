@@ -16,9 +16,9 @@ import numpy as np
 from flax import struct
 
 from archobj_jax.architectures.language_model import DecodingState
-from archobj_jax.evaluation.batching import bucket
-from archobj_jax.evaluation.placing import place, replicated
-from archobj_jax.evaluation.strategies import Step, Strategy, Trace
+from archobj_jax.inference.batching import bucket
+from archobj_jax.inference.placing import place, replicated
+from archobj_jax.inference.strategies import Step, Strategy, Trace
 from archobj_jax.partitioning.rules import activated
 from archobj_jax.shapes import Array, Int
 from archobj_jax.training.state import Blueprint

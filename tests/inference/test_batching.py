@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archobj_jax.evaluation.batching import batches, bucket
+from archobj_jax.inference.batching import batches, bucket
 
 SHAPES = st.lists(st.tuples(st.integers(1, 300).map(bucket), st.integers(0, 60).map(bucket)))
 

@@ -7,13 +7,13 @@ import numpy as np
 import seqio
 
 from archobj_jax.errors import UserError
-from archobj_jax.evaluation.batching import Batch, batches, bucket
-from archobj_jax.evaluation.beam import BeamSearch
-from archobj_jax.evaluation.placing import row_shards
-from archobj_jax.evaluation.sampling import Sampling
-from archobj_jax.evaluation.stops import Stops
-from archobj_jax.evaluation.strategies import Ended, Hypothesis, Strategy, Trace
-from archobj_jax.evaluation.token_loop import CHUNK, TokenLoop
+from archobj_jax.inference.batching import Batch, batches, bucket
+from archobj_jax.inference.beam import BeamSearch
+from archobj_jax.inference.placing import row_shards
+from archobj_jax.inference.sampling import Sampling
+from archobj_jax.inference.stops import Stops
+from archobj_jax.inference.strategies import Ended, Hypothesis, Strategy, Trace
+from archobj_jax.inference.token_loop import CHUNK, TokenLoop
 from archobj_jax.objectives import Layout
 from archobj_jax.training.state import Blueprint
 

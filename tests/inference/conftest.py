@@ -1,0 +1,1 @@
+from tests.quick_compiler import quick_compiler  # noqa: F401
