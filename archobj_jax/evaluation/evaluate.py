@@ -115,7 +115,8 @@ def evaluate(
       seqio_tasks, harness_tasks: what to evaluate on.
       output_dir: None is `evaluation/checkpoint_<step>` in the run's folder. What is done is kept
         there too, so that the same command goes on after a kill.
-      name: of the results file; made of the tasks' names by default.
+      name: of the results file; made of the tasks' names by default. Where only the first examples
+        are evaluated, it says how many.
       over_prompts: how the figures of a data set's prompts become one.
       batch_tokens: about how many tokens a device reads at a time.
       partitioner: the mesh, over all devices.
@@ -157,6 +158,8 @@ def evaluate(
         made, failed = made + more, failed | more_failed
 
     name = name or _file_name(names)
+    if seqio_tasks.num_examples is not None:
+        name += f"_first_{seqio_tasks.num_examples}"  # no evaluation of the whole takes its place
     evaluated = evaluation_results(
         made,
         aggregation=_aggregation(name, tasks, made, failed, over_prompts),
@@ -174,6 +177,10 @@ def evaluate(
     if jax.process_index() == 0:
         evaluated.write(str(path))
         print(f"{results_table(evaluated)}\n\nresults: {path}")
+        if seqio_tasks.num_examples is not None:
+            print(
+                f"Of each task only the first {seqio_tasks.num_examples:,} examples (NUM_EXAMPLES)."
+            )
     if failed:
         raise UserError(
             f"{len(failed)} of {len(made) + len(failed)} tasks failed: "

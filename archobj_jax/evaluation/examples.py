@@ -50,6 +50,7 @@ class Choice:
       tokens, bytes: length of its tokens and of its text in UTF-8.
       is_greedy: whether greedy decoding would produce it.
       unconditional: its log likelihood after empty inputs; None if not evaluated.
+      text: of the choice; None if unknown.
     """
 
     log_likelihood: float
@@ -57,6 +58,7 @@ class Choice:
     bytes: int
     is_greedy: bool
     unconditional: float | None = None
+    text: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +71,7 @@ class RankedExample(Example):
     Attributes:
       gold: indices of the right choices; any will do.
       weight: of the example in the accuracies.
+      inputs: the text before the choices, uncut; None if unknown.
       predictions: index of the choice taken, by the name of the accuracy.
 
     Raises:
@@ -82,6 +85,7 @@ class RankedExample(Example):
     choices: tuple[Choice, ...]
     gold: tuple[int, ...]
     weight: float = 1.0
+    inputs: str | None = None
     predictions: Mapping[str, int] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:

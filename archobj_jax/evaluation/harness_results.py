@@ -107,6 +107,7 @@ class Found:
                 bytes=len(text.encode()),
                 is_greedy=is_greedy,
                 unconditional=unconditional,
+                text=text,
             )
             for arguments, (score, is_greedy), text, unconditional in zip(
                 asked, scores, texts, alone, strict=False
@@ -117,6 +118,7 @@ class Found:
             truncated=self._truncated(sample),
             choices=choices,
             gold=self._gold(sample),
+            inputs=str(asked[0][0]),
         )
 
     def _choices(self, doc: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,8 @@ class RankedRecord:
     Attributes:
       id: its number in the split.
       question: its tokens.
-      bytes: of the text of each choice, in UTF-8.
+      inputs: its text, uncut.
+      choices: the text of each choice.
       gold: indices of the right choices.
       weight: in the accuracies.
       truncated: whether inputs or a choice were cut.
@@ -48,7 +49,8 @@ class RankedRecord:
 
     id: str
     question: Question
-    bytes: tuple[int, ...]
+    inputs: str
+    choices: tuple[str, ...]
     gold: tuple[int, ...]
     weight: float
     truncated: bool
@@ -141,7 +143,7 @@ def _document(
         id=id,
         questions=questions,
         tokens=targets.size,
-        bytes=len(_text(task.output_features["targets"].vocabulary, row).encode()),
+        bytes=len(_text(task.output_features["targets"].vocabulary, row, "targets").encode()),
         truncated=inputs is not None and len(inputs) > lengths["inputs"],
     )
 
@@ -194,16 +196,16 @@ def _record(task: seqio.Task, rows: Sequence[Mapping[str, Any]], lengths: Length
     where = f"task {task.name}, example {number}"
     vocabulary = task.output_features["targets"].vocabulary
     choices: list[np.ndarray] = []
-    sizes = []
+    texts = []
     for row in rows:
-        tokens, text = row["targets"], _text(vocabulary, row)
+        tokens, text = row["targets"], _text(vocabulary, row, "targets")
         if not np.any(tokens != vocabulary.eos_id):
             raise UserError(
-                f"{where}: choice {len(choices) + 1}, {text!r}, tokenises to nothing, so it has no "
+                f"{where}: choice {len(choices)}, {text!r}, tokenises to nothing, so it has no "
                 "likelihood; expected choices with text."
             )
         choices.append(cut(tokens, lengths["targets"]))
-        sizes.append(len(text.encode()))
+        texts.append(text)
     gold = tuple(index for index, row in enumerate(rows) if row["is_correct"])
     if not gold:
         raise UserError(f"{where}: none of its {len(rows)} choices is right.")
@@ -211,7 +213,8 @@ def _record(task: seqio.Task, rows: Sequence[Mapping[str, Any]], lengths: Length
     return RankedRecord(
         id=str(number),
         question=Question(cut(inputs, lengths["inputs"]), tuple(choices)),
-        bytes=tuple(sizes),
+        inputs=_text(vocabulary, rows[0], "inputs"),
+        choices=tuple(texts),
         gold=gold,
         weight=float(rows[0].get("weight", 1.0)),
         truncated=len(inputs) > lengths["inputs"]
@@ -219,7 +222,7 @@ def _record(task: seqio.Task, rows: Sequence[Mapping[str, Any]], lengths: Length
     )
 
 
-def _text(vocabulary: seqio.Vocabulary, row: Mapping[str, Any]) -> str:
-    if "targets_pretokenized" in row:
-        return row["targets_pretokenized"].decode()
-    return vocabulary.decode(row["targets"].tolist())
+def _text(vocabulary: seqio.Vocabulary, row: Mapping[str, Any], feature: str) -> str:
+    if f"{feature}_pretokenized" in row:
+        return row[f"{feature}_pretokenized"].decode()
+    return vocabulary.decode(row[feature].tolist())

@@ -18,7 +18,7 @@ def results_table(results: EvaluationResults) -> str:
         _wrapped([f"{checkpoint.path}, step {checkpoint.step:,}", checkpoint.lineage.notation]),
         _accuracies(results),
         _other_metrics(results),
-        _wrapped(_notes(results)),
+        _wrapped(_notes(results)) if results.tasks else "",
         _wrapped(f"failed: {name}: {why}" for name, why in sorted(results.failed.items())),
     ]
     return "\n\n".join(part for part in parts if part)

@@ -119,16 +119,18 @@ def _ranked(
         Choice(
             log_likelihood=score.total,
             tokens=choice.size,
-            bytes=size,
+            bytes=len(text.encode()),
+            text=text,
             is_greedy=score.is_greedy,
             unconditional=None if alone is None else alone[choice.tobytes()],
         )
-        for choice, size, score in zip(tokens, record.bytes, scores, strict=True)
+        for choice, text, score in zip(tokens, record.choices, scores, strict=True)
     )
     return RankedExample(
         id=record.id,
         truncated=record.truncated,
         choices=choices,
         gold=record.gold,
+        inputs=record.inputs,
         weight=record.weight,
     )

@@ -96,11 +96,11 @@ def test_a_killed_evaluation_ends_with_the_same_file(undisturbed: Path, tmp_path
     for moment in (2, batches // 2, batches // 3):
         count, dies_at = 0, moment
         assert evaluate(undisturbed, tmp_path / "killed", **few) == 130
-        assert not (tmp_path / "killed" / "results.json").exists()
+        assert not (tmp_path / "killed" / "results_first_12.json").exists()
     count = dies_at = 0
     assert evaluate(undisturbed, tmp_path / "killed", **few) == 0
     assert count == batches - 1 - (batches // 2 - 1) - (batches // 3 - 1)
-    whole, killed = ((tmp_path / n / "results.json").read_text() for n in ("whole", "killed"))
+    whole, killed = ((tmp_path / n / "results_first_12.json").read_text() for n in ("whole", "killed"))
     assert killed == whole
 
 
@@ -110,7 +110,7 @@ def test_a_failing_task_leaves_the_others(undisturbed: Path, tmp_path, capfd):
     told = message(capfd)
     assert "1 of 2 tasks failed: mute_it_score_eval" in told
     found = read(tmp_path)
-    assert "choice 2, ''" in found["failed"]["mute_it_score_eval"]
+    assert "choice 1, ''" in found["failed"]["mute_it_score_eval"]
     assert "tokenises to nothing" in found["failed"]["mute_it_score_eval"]
     assert len(found["tasks"]) == 1
 

@@ -57,7 +57,7 @@ def test_an_example_is_a_line(file):
     lines = [line.strip() for line in file.read_text().splitlines() if '"log_likelihood"' in line]
     assert len(lines) == 4
     assert set(json.loads(lines[0].rstrip(","))) == {
-        "id", "truncated", "choices", "gold", "weight", "predictions"
+        "id", "truncated", "choices", "gold", "weight", "inputs", "predictions"
     }  # fmt: skip
 
 

@@ -54,8 +54,9 @@ def test_choices_of_a_record_are_one_question():
     task = ranked("reading_ranked", ["a", "é", "abcdef", "c"])
     assert seqio_tasks.kind_of(task, READING) == "rank"
     first, second = seqio_tasks.ranked_records(task, READING)
-    assert (first.id, first.gold, first.bytes, first.truncated) == ("0", (1,), (1, 2), False)
+    assert (first.id, first.gold, first.choices, first.truncated) == ("0", (1,), ("a", "é"), False)
     assert (second.id, second.gold, second.weight, second.truncated) == ("2", (0, 1), 2.0, True)
+    assert (first.inputs, second.inputs) == ("which", "longer one")
     encode = byte_vocabulary().encode
     assert first.question.inputs.tolist() == encode("which")
     assert [c.tolist() for c in first.question.choices] == [[*encode("a"), 1], [*encode("é"), 1]]
@@ -71,7 +72,7 @@ def test_the_first_records_alone():
 
 def test_a_choice_of_no_tokens_is_named():
     task = ranked("reading_empty_choice", ["a", "b", "c", ""])
-    with pytest.raises(UserError, match=r"reading_empty_choice, example 2: choice 2, ''.*nothing"):
+    with pytest.raises(UserError, match=r"reading_empty_choice, example 2: choice 1, ''.*nothing"):
         seqio_tasks.ranked_records(task, READING)
 
 
