@@ -43,7 +43,7 @@ ROWS, PROMPT = 8, 32
 ALLOWED = (128, 512, 2048)
 TAKEN = 97
 LENGTHS = ((17, 49), (129, 193), (257, 321), (449, 497), (897, 945))
-REPETITIONS = 5
+REPETITIONS = 7
 
 
 def main() -> None:
@@ -72,9 +72,9 @@ def _measured(architecture: Architecture) -> dict:
     growing: dict[int, list[float]] = {allowed: [] for allowed in ALLOWED}
     fixed: dict[int, list[float]] = {allowed: [] for allowed in ALLOWED}
     for repetition in range(REPETITIONS + 1):  # the first compiles
-        for allowed in ALLOWED:
-            for seconds, room in ((growing, token_loop.FIRST_ROOM), (fixed, allowed)):
-                with _first_room(room):
+        for seconds in (growing, fixed):
+            for allowed in ALLOWED:
+                with _first_room(allowed if seconds is fixed else token_loop.FIRST_ROOM):
                     times = _times(loop, params, allowed, TAKEN)
                 if repetition:
                     seconds[allowed].append((times[TAKEN] - times[1]) / (TAKEN - 1))

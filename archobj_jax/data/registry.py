@@ -93,7 +93,7 @@ def objective(task: seqio.Task) -> Objective:
     if trained != task.name and trained in seqio.TaskRegistry.names():
         raise UserError(
             f"task '{task.name}' is for rank classification: its examples are the answer choices, "
-            f"right and wrong, and only SeqIO's Evaluator reads them; take '{trained}', without "
+            f"right and wrong, which are only evaluated; take '{trained}', without "
             f"'{RANKED}'"
         )
     found = ", ".join(map(step_name, steps)) or "nothing"

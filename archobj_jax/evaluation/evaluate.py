@@ -13,7 +13,7 @@ import seqio
 from etils import epath
 
 from archobj_jax.architectures.architecture import Architecture
-from archobj_jax.data import registry
+from archobj_jax.data import registry, vocabularies
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation import lm_eval
 from archobj_jax.evaluation.aggregation import Aggregation, evaluation_results
@@ -46,6 +46,7 @@ class SeqioTasks:
       task_feature_lengths: tokens of inputs and of targets at most; what is longer is cut.
       num_examples: of each task, the first; None for all.
       unconditional: whether choices are scored without their inputs too.
+      data_sets: that the mean is to be over; those of which there is no task are told as missing.
     """
 
     mixture_or_task_name: str | Sequence[str] = ()
@@ -56,6 +57,7 @@ class SeqioTasks:
     )
     num_examples: int | None = None
     unconditional: bool = True
+    data_sets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         lengths = dict(self.task_feature_lengths)
@@ -148,7 +150,13 @@ def evaluate(
     predictor = Predictor.from_checkpoint(str(found), cache_dir=cache_dir, partitioner=partitioner)
     folder = epath.Path(output_dir) if output_dir else _default_folder(found)
     mesh = dict(predictor.blueprint.rules.mesh.shape)
-    identity = fingerprint(checkpoint=about["arrays"], mesh=mesh, versions=_versions())
+    identity = fingerprint(
+        checkpoint=about["arrays"],
+        model=about["model"],
+        mesh=mesh,
+        device=jax.devices()[0].device_kind,
+        versions=_versions(),
+    )
     runner = Runner(predictor, Journal(folder / "journal"), batch_tokens, identity)
     bootstrap = Bootstrap(seed=random_seed, resamples=resamples)
 
@@ -162,7 +170,7 @@ def evaluate(
         name += f"_first_{seqio_tasks.num_examples}"  # no evaluation of the whole takes its place
     evaluated = evaluation_results(
         made,
-        aggregation=_aggregation(name, tasks, made, failed, over_prompts),
+        aggregation=_aggregation(name, seqio_tasks, tasks, made, failed, over_prompts),
         bootstrap=bootstrap,
         checkpoint=_checkpoint(found, about, predictor.step),
         versions=_versions(),
@@ -197,12 +205,27 @@ def _seqio_results(
     failed: dict[str, str] = {}
     for task in tasks:
         try:
+            _check_vocabulary(task, runner.predictor.vocabulary)
             prepared = prepare(task, config.reading(), unconditional=config.unconditional)
             made.append(prepared.evaluate(runner, bootstrap))
         except UserError as error:
             failed[task.name] = str(error)
             _tell_failure(task.name, str(error))
     return made, failed
+
+
+def _check_vocabulary(task: seqio.Task, expected: seqio.Vocabulary) -> None:
+    """Checks that a task's token ids mean to the model what they mean to the task."""
+    ours = registry.vocabulary(task)
+    if ours == expected:
+        return
+    fingerprints = [vocabularies.fingerprint(each) for each in (ours, expected)]
+    if fingerprints[0] != fingerprints[1]:
+        raise UserError(
+            f"task {task.name} has the vocabulary {vocabularies.title(ours)} (fingerprint "
+            f"{fingerprints[0]}), the checkpoint was trained with {vocabularies.title(expected)} "
+            f"(fingerprint {fingerprints[1]}); evaluate on a task that has the latter."
+        )
 
 
 def _check_model(expected: Architecture | None, record: Mapping[str, Any], where: str) -> None:
@@ -239,6 +262,7 @@ def _file_name(names: Sequence[str]) -> str:
 
 def _aggregation(
     name: str,
+    config: SeqioTasks,
     tasks: Sequence[seqio.Task],
     made: Sequence[TaskResult],
     failed: Iterable[str],
@@ -249,7 +273,7 @@ def _aggregation(
     wanted: dict[str, str | None] = {task_name: task_name for task_name in failed}
     wanted |= {task.name: getattr(task.source, "group", None) for task in tasks}
     wanted |= {result.name: result.group for result in made}
-    groups: dict[str, set[str]] = {}
+    groups: dict[str, set[str]] = {data_set: set() for data_set in config.data_sets}
     for task_name, group in wanted.items():
         if group is not None:
             groups.setdefault(group, set()).add(task_name)
@@ -273,8 +297,9 @@ def _checkpoint(found: epath.Path, about: Mapping[str, Any], step: int) -> Check
 
 def _without_places(config: str) -> str:
     """A configuration without what changes no figure: where the checkpoint and results lie."""
-    places = ("CHECKPOINT_PATH =", "EVAL_OUTPUT_DIR =")
-    return "\n".join(line for line in config.splitlines() if not line.startswith(places))
+    return re.sub(
+        r"^(CHECKPOINT_PATH|EVAL_OUTPUT_DIR) =.*\n(?:[ \t]+.*\n)*", "", config, flags=re.M
+    )
 
 
 def _versions() -> dict[str, str]:

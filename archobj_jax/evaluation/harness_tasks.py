@@ -103,7 +103,11 @@ class HarnessTasks:
             results = evaluate(
                 lm=lm, task_dict={"tasks": {name: task}}, limit=self.limit, bootstrap_iters=0
             )
-        return Found.of(task, lm, results).result(bootstrap)
+            found = Found.of(task, lm, results)
+        try:
+            return found.result(bootstrap)
+        except ValueError as error:
+            raise UserError(f"task '{name}' of the harness cannot be evaluated: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)

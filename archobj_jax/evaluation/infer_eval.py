@@ -13,6 +13,7 @@ from archobj_jax.evaluation.results import TaskResult
 from archobj_jax.evaluation.seqio_tasks import Reading
 from archobj_jax.evaluation.statistics import Bootstrap
 from archobj_jax.evaluation.task_evaluation import PreparedTask, prepare
+from archobj_jax.inference.placing import row_shards
 from archobj_jax.inference.predictor import Predictor
 from archobj_jax.inference.runner import Runner
 from archobj_jax.training.state import Blueprint
@@ -62,7 +63,8 @@ class InferenceEvaluator:
                 "to compute; set train.train.infer_eval_dataset = None."
             )
         prepared = tuple(prepare(task, reading, unconditional=False) for task in chosen)
-        batch_tokens = config.batch_size * sum(lengths.values())
+        shards = row_shards(blueprint.rules)
+        batch_tokens = -(-config.batch_size // shards) * sum(lengths.values())
         return cls(prepared, blueprint, vocabulary, batch_tokens)
 
     def evaluate(self, params: Any, step: int) -> dict[str, dict[str, float]]:

@@ -6,6 +6,7 @@ functions; this gives it the model.
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 import os
@@ -38,12 +39,14 @@ class MetricTask:
       about: the task.
       task: SeqIO's.
       evaluator: SeqIO's, which holds the examples.
+      truncated: whether SeqIO cut the inputs or targets of each.
       max_new_tokens: the task's target length.
     """
 
     about: aggregation.About
     task: seqio.Task
     evaluator: seqio.Evaluator
+    truncated: tuple[bool, ...]
     max_new_tokens: int
 
     @classmethod
@@ -69,8 +72,12 @@ class MetricTask:
         except tf.errors.OpError as error:
             # What a source raises inside tf.data arrives as a TensorFlow error; the source kept it.
             raise getattr(task.source, "problem", None) or error from error
-        about = seqio_tasks.about(task, reading)
-        return cls(about, task, evaluator, reading.lengths["targets"])
+        about = seqio_tasks.about(task, reading, "metrics")
+        rows = itertools.islice(seqio_tasks.read(task, reading.split), reading.num_examples)
+        truncated = tuple(
+            any(len(row[name]) > length for name, length in reading.lengths.items()) for row in rows
+        )
+        return cls(about, task, evaluator, truncated, reading.lengths["targets"])
 
     def evaluate(self, runner: Runner, bootstrap: Bootstrap) -> TaskResult:
         """See `PreparedTask`. Metrics that are means over examples have intervals."""
@@ -96,13 +103,14 @@ class MetricTask:
             found, _ = self.evaluator.evaluate(
                 compute_metrics=True, step=None, predict_fn=predict, score_fn=score
             )
+            whole = {k: float(v) for k, v in found.result()[self.about.name].items()}
         (kept,) = self.evaluator.loggers
-        whole = {k: float(v) for k, v in found.result()[self.about.name].items()}
         single = _means(whole, [*self._singly(kept)])
         higher = {n: not any(word in n for word in _LOWER_IS_BETTER) for n in whole}
         examples = [
             ScoredExample(
                 id=str(index),
+                truncated=self.truncated[index],
                 metrics={name: values[index] for name, values in single.items()},
                 output=written.get(index),
                 references=(str(target),),

@@ -82,13 +82,17 @@ def kind_of(task: seqio.Task, reading: Reading) -> Kind:
     return "metrics" if task.metric_objs else "loss"
 
 
-def about(task: seqio.Task, reading: Reading) -> About:
-    """What results say of a task that has been read."""
+def about(task: seqio.Task, reading: Reading, kind: Kind) -> About:
+    """What results say of a task that has been read.
+
+    A data set's prompts are one figure if they are evaluated in the same way.
+    """
     source = task.source
+    group = getattr(source, "group", None)
     return About(
         name=task.name,
         split=reading.split,
-        group=getattr(source, "group", None),
+        group=group if group is None or kind == "rank" else f"{group}, {kind}",
         prompt=getattr(source, "prompt", None),
         dropped=getattr(source, "left_out", {}).get(reading.split, 0),
     )
@@ -126,7 +130,7 @@ def documents(task: seqio.Task, reading: Reading) -> list[DocumentRecord]:
     made = [
         _document(task, str(number), row, reading.lengths)
         for number, row in enumerate(rows)
-        if row["targets"].size
+        if _text(task.output_features["targets"].vocabulary, row, "targets")
     ]
     return _some(task, reading, made)
 
@@ -175,7 +179,11 @@ def read(task: seqio.Task, split: str) -> Iterator[dict[str, Any]]:
         yield from _elements(task, split).as_numpy_iterator()
     except tf.errors.OpError as error:
         # What a source raises inside tf.data arrives as a TensorFlow error; the source kept it.
-        raise getattr(task.source, "problem", None) or error from error
+        if (problem := getattr(task.source, "problem", None)) is not None:
+            raise problem from error
+        raise UserError(
+            f"the split '{split}' of task {task.name} cannot be read: {error.message}"
+        ) from error
 
 
 def cut(tokens: np.ndarray, length: int) -> np.ndarray:

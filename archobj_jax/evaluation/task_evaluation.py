@@ -43,11 +43,11 @@ def prepare(task: seqio.Task, reading: Reading, *, unconditional: bool) -> Prepa
     kind = seqio_tasks.kind_of(task, reading)
     if kind == "rank":
         records = seqio_tasks.ranked_records(task, reading)
-        return RankTask(seqio_tasks.about(task, reading), tuple(records), unconditional)
+        return RankTask(seqio_tasks.about(task, reading, kind), tuple(records), unconditional)
     if kind == "metrics":
         return MetricTask.of(task, reading)
     documents = seqio_tasks.documents(task, reading)
-    return LossTask(seqio_tasks.about(task, reading), tuple(documents))
+    return LossTask(seqio_tasks.about(task, reading, kind), tuple(documents))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,8 @@ class Predictor:
             device alone.
 
         Raises:
-          UserError: there is no checkpoint, or its model or task is unknown here.
+          UserError: there is no checkpoint, its model or task is unknown here, or its vocabulary is
+            another one here.
           MachineError: it is damaged.
         """
         found = restoring.find_checkpoint(path)
@@ -69,6 +70,15 @@ class Predictor:
         task = registry.find(record["mixture_or_task_name"], record["mixture_or_task_module"])
         vocabulary = registry.vocabulary(seqio.get_subtasks(task)[0])
         vocabularies.load(vocabulary, cache_dir or record["cache_dir"])
+        lineage.check_same_vocabulary(
+            restoring.read_about(found),
+            {
+                "title": vocabularies.title(vocabulary),
+                "fingerprint": vocabularies.fingerprint(vocabulary),
+            },
+            where=f"CHECKPOINT_PATH: {found}",
+            advice=f"Its own is that of the task '{task.name}', which is another one here.",
+        )
         return cls(blueprint, restored.state["params"], vocabulary, int(restored.state["step"]))
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:

@@ -58,16 +58,22 @@ class Runner:
         self, name: str, prompts: Sequence[np.ndarray], config: Generation
     ) -> list[list[Generated]]:
         """What the model writes after each prompt; see `decoding.generate`."""
+        rows = config.strategy.rows(config.num_samples)
+        shards = row_shards(self.predictor.blueprint.rules)
         groups = batches(
             [(bucket(prompt.size + 1),) for prompt in prompts],
-            tokens=lambda shape: shape[0] + config.max_new_tokens,
-            budget=self.batch_tokens * row_shards(self.predictor.blueprint.rules),
+            tokens=lambda shape: rows * (shape[0] + config.max_new_tokens),
+            budget=self.batch_tokens * shards,
+            multiple=shards,
         )
 
         def work(number: int) -> list:
             items = groups[number].items
             made = self.predictor.generate_tokens(
-                [prompts[index] for index in items], config, numbers=items
+                [prompts[index] for index in items],
+                config,
+                batch_tokens=self.batch_tokens,
+                numbers=items,
             )
             return [[dataclasses.asdict(each) for each in samples] for samples in made]
 

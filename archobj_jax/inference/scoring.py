@@ -16,6 +16,7 @@ import numpy as np
 
 from archobj_jax.architectures import language_model
 from archobj_jax.architectures.masks import Places
+from archobj_jax.errors import UserError
 from archobj_jax.inference.batching import Batch, Shape, batches, bucket
 from archobj_jax.inference.placing import place, replicated, row_shards
 from archobj_jax.inference.questions import Question, Score
@@ -65,7 +66,11 @@ class Scoring:
         return cls(blueprint, questions, parts, tuple(made))
 
     def score(self, params: Mapping, batch: Batch) -> list[list[Score]]:
-        """The scores of the choices of each part of a batch."""
+        """The scores of the choices of each part of a batch.
+
+        Raises:
+          UserError: one is not finite.
+        """
         parts = [self.parts[item] for item in batch.items]
         rows = [
             (self.questions[index].inputs, [self.questions[index].choices[c] for c in choices])
@@ -75,6 +80,12 @@ class Scoring:
         arrays = place(self.blueprint.rules, prompt | branches)
         made = _log_likelihoods(self.blueprint, params, arrays)
         first, first_greedy, rest, rest_greedy = (np.asarray(array) for array in made)
+        for likely in (first, rest):
+            if not np.isfinite(likely[: len(rows)]).all():
+                raise UserError(
+                    "the model's log likelihoods are not all finite; its parameters may not be "
+                    "finite, or token ids may be beyond its vocabulary."
+                )
         return [
             list(_scores(choices, first[r], first_greedy[r], rest[r], rest_greedy[r]))
             for r, (_, choices) in enumerate(rows)
@@ -181,8 +192,9 @@ def _log_likelihoods(
         tokens, first = arrays["branch_tokens"], arrays["branch_first"]
         length = arrays["decoder_input_tokens"].shape[1]
         logits, state = model.start(arrays, length + tokens.shape[1])
-        logits = jnp.broadcast_to(logits[:, None], (*first.shape, logits.shape[-1]))
-        made = _chosen(logits, first)
+        likely = jnp.take_along_axis(logits, first, axis=-1)
+        likely -= jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        made = (likely, jnp.argmax(logits, axis=-1)[:, None] == first)
         if not tokens.shape[1]:
             return replicated(blueprint.rules, (*made, *_nothing(tokens)))
         ids = arrays["branch_ids"]

@@ -100,18 +100,21 @@ def test_a_killed_evaluation_ends_with_the_same_file(undisturbed: Path, tmp_path
     count = dies_at = 0
     assert evaluate(undisturbed, tmp_path / "killed", **few) == 0
     assert count == batches - 1 - (batches // 2 - 1) - (batches // 3 - 1)
-    whole, killed = ((tmp_path / n / "results_first_12.json").read_text() for n in ("whole", "killed"))
+    whole, killed = (
+        (tmp_path / n / "results_first_12.json").read_text() for n in ("whole", "killed")
+    )
     assert killed == whole
 
 
-def test_a_failing_task_leaves_the_others(undisturbed: Path, tmp_path, capfd):
-    names = ("planets_score_eval", "mute_it_score_eval")
+def test_failing_tasks_leave_the_others(undisturbed: Path, tmp_path, capfd):
+    names = ("planets_score_eval", "mute_it_score_eval", "odd_full_lm")
     assert evaluate(undisturbed, tmp_path, MIXTURE_OR_TASK_NAME=names) == 2
     told = message(capfd)
-    assert "1 of 2 tasks failed: mute_it_score_eval" in told
+    assert "2 of 3 tasks failed: mute_it_score_eval, odd_full_lm" in told
     found = read(tmp_path)
     assert "choice 1, ''" in found["failed"]["mute_it_score_eval"]
     assert "tokenises to nothing" in found["failed"]["mute_it_score_eval"]
+    assert "odd_full_lm has the vocabulary" in found["failed"]["odd_full_lm"]
     assert len(found["tasks"]) == 1
 
 

@@ -3,7 +3,7 @@
 `words_full_lm`, `words_prefix_lm` and `words_span_corruption` read the folder of the environment
 variable ARCHOBJ_TEST_CORPUS, which `corpus.write` fills; `wordless_full_lm` reads an empty file
 there. `planets_train` is a mixture of prompted tasks, `planets_score_eval` ranks answer choices.
-`mute_it_score_eval` has a choice without tokens.
+`mute_it_score_eval` has a choice without tokens, `odd_full_lm` another vocabulary.
 """
 
 import os
@@ -26,6 +26,13 @@ for _name, _file in {"words": "train", "wordless": "empty"}.items():
         validation=f"{_folder}/held.jsonl",
         vocabulary=_vocabulary,
     )
+
+register_text_corpus(
+    "odd",
+    train=f"{_folder}/train.jsonl",
+    validation=f"{_folder}/held.jsonl",
+    vocabulary=seqio.ByteVocabulary(extra_ids=50),
+)
 
 _templates = PromptCollection.read(Path(__file__).parents[1] / "prompts" / "templates")
 _planets = register_dataset(

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from archobj_jax.errors import UserError
 from archobj_jax.inference.questions import Question
 from archobj_jax.inference.scoring import Scoring
 from archobj_jax.objectives import Example
@@ -63,6 +64,15 @@ def test_too_many_choices_for_a_row_take_several():
     )
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a.log_likelihoods, b.log_likelihoods, atol=1e-4)
+
+
+def test_a_model_that_has_diverged_is_told():
+    model = tiny.SYMBOLS["CD"](tiny.network(num_decoder_layers=1))
+    params = jax.tree.map(lambda x: x * np.nan, tiny.parameters(model))
+    choice = np.array([5, 6], np.int32)
+    scoring = Scoring.of(tiny.blueprint(model), [Question(choice, (choice,))], batch_tokens=64)
+    with pytest.raises(UserError, match="not all finite"):
+        scoring.score(params, scoring.batches[0])
 
 
 @pytest.mark.parametrize("choices", [(), (np.array([3], np.int32), np.zeros(0, np.int32))])
