@@ -118,7 +118,7 @@ class HubRecords:
 
     def _load(self, name: str, split: str) -> Any:
         try:
-            import datasets  # type: ignore[import-not-found]
+            import datasets
         except ImportError as error:
             raise UserError(
                 f"data set {name} is read from the Hugging Face hub, which needs an extra: pip "
