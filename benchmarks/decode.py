@@ -16,29 +16,18 @@ import statistics
 import time
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
 from archobj_jax.architectures.architecture import Architecture, CausalDecoder, EncoderDecoder
-from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.inference import token_loop
 from archobj_jax.inference.questions import Question
 from archobj_jax.inference.sampling import Sampling
 from archobj_jax.inference.scoring import Scoring
 from archobj_jax.inference.strategies import Trace
 from archobj_jax.inference.token_loop import TokenLoop
-from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training.state import Blueprint
+from benchmarks.small_models import DESCRIPTION, NETWORK, on_one_device
 
-NETWORK = NetworkConfig(
-    vocab_size=8192,
-    emb_dim=256,
-    num_heads=4,
-    head_dim=64,
-    mlp_dim=512,
-    num_decoder_layers=4,
-    num_encoder_layers=4,
-)
 ROWS, PROMPT = 8, 32
 ALLOWED = (128, 512, 2048)
 TAKEN = 97
@@ -54,7 +43,7 @@ def main() -> None:
             {
                 "benchmark": "decode",
                 "what": f"greedy decoding of {ROWS} prompts of {PROMPT} tokens",
-                "network": "4 layers (encoder-decoder: 4 + 4), d_model 256, vocabulary 8192",
+                "network": DESCRIPTION,
                 "figures": figures,
                 "ratio": {f["architecture"]: f["fixed_over_growing"] for f in figures},
             }
@@ -63,10 +52,7 @@ def main() -> None:
 
 
 def _measured(architecture: Architecture) -> dict:
-    partitioner = Partitioner()
-    rules = partitioner.logical_axis_rules(partitioner.mesh(jax.devices()[:1]))
-    blueprint = Blueprint.of(architecture, rules)
-    params = jax.jit(blueprint.fresh_params, static_argnums=0)(0)
+    blueprint, params = on_one_device(architecture)
     # No token ends a text here.
     loop = TokenLoop(blueprint, Sampling(), 1, eos_id=NETWORK.vocab_size)
     growing: dict[int, list[float]] = {allowed: [] for allowed in ALLOWED}

@@ -12,25 +12,14 @@ import json
 import statistics
 import time
 
-import jax
 import numpy as np
 
-from archobj_jax.architectures.architecture import Architecture, CausalDecoder, EncoderDecoder
-from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.architectures.architecture import CausalDecoder, EncoderDecoder
 from archobj_jax.inference.questions import Question
 from archobj_jax.inference.scoring import Scoring
-from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training.state import Blueprint
+from benchmarks.small_models import DESCRIPTION, NETWORK, on_one_device
 
-NETWORK = NetworkConfig(
-    vocab_size=8192,
-    emb_dim=256,
-    num_heads=4,
-    head_dim=64,
-    mlp_dim=512,
-    num_decoder_layers=4,
-    num_encoder_layers=4,
-)
 CHOICES = 4
 PROMPTS = (128, 512, 1024)
 QUESTIONS = 8
@@ -55,7 +44,7 @@ def main() -> None:
     """Measures and prints."""
     figures = []
     for architecture in (CausalDecoder(NETWORK), EncoderDecoder(NETWORK)):
-        blueprint, params = _parameters(architecture)
+        blueprint, params = on_one_device(architecture)
         for length in PROMPTS:
             shared = questions(length)
             pairs = [Question(q.inputs, (choice,)) for q in shared for choice in q.choices]
@@ -66,19 +55,12 @@ def main() -> None:
             {
                 "benchmark": "rank_scoring",
                 "what": f"{CHOICES} choices that share a prompt, against one pair at a time",
-                "network": "4 layers (encoder-decoder: 4 + 4), d_model 256, vocabulary 8192",
+                "network": DESCRIPTION,
                 "figures": figures,
                 "ratio": {f"{f['architecture']} {f['prompt']}": f["ratio"] for f in figures},
             }
         )
     )
-
-
-def _parameters(architecture: Architecture) -> tuple[Blueprint, dict]:
-    partitioner = Partitioner()
-    rules = partitioner.logical_axis_rules(partitioner.mesh(jax.devices()[:1]))
-    blueprint = Blueprint.of(architecture, rules)
-    return blueprint, jax.jit(blueprint.fresh_params, static_argnums=0)(0)
 
 
 def _measured(

@@ -45,10 +45,6 @@ class Score:
         """Log likelihood of the targets, in nats."""
         return float(self.log_likelihoods.sum(dtype=np.float64))
 
-    def summed(self) -> "Total":
-        """Without the tokens."""
-        return Total(self.total, self.is_greedy)
-
 
 @dataclasses.dataclass(frozen=True)
 class Total:

@@ -68,8 +68,7 @@ def train(
       model_dir: the run's folder, local or gs://.
       train_dataset: what to train on.
       train_eval_dataset: for held-out loss and accuracy; None for neither.
-      infer_eval_dataset: tasks with metric functions, for what SeqIO's Evaluator makes of
-        generated or scored targets; None for none.
+      infer_eval_dataset: tasks that are ranked or have metric functions; None for none.
       trainer: optimizer, schedule, loss, microbatches.
       partitioner: the mesh.
       checkpoint: when to save, what to keep.
