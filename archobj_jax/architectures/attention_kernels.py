@@ -14,8 +14,9 @@ from flax import struct
 
 from archobj_jax.architectures.masks import Mask, MaskArray, Places
 from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.architectures.products import stored, sum_of_rows, transposed_product
 from archobj_jax.errors import UserError, did_you_mean
-from archobj_jax.shapes import Array, Float, PRNGKey, checked
+from archobj_jax.shapes import Array, Bool, Float, PRNGKey, checked
 
 MASKED_LOGIT = -1e10
 """Where attention is not allowed; finite as T5's, so that a padding row attends uniformly."""
@@ -80,23 +81,97 @@ class XlaAttention:
         bias: Float[Array, "_ H L S"] | None,
         dropout: Dropout | None,
     ) -> Float[Array, "B L H K"]:
-        """See `AttentionKernel`. G query heads in a row share a key-value head."""
-        batch, length, heads, head_dim = query.shape
-        groups, source = key.shape[2], key.shape[1]
-        query = query.reshape(batch, length, groups, heads // groups, head_dim)
-        logits = jnp.einsum(
-            "blghk,bsgk->bghls", query, key, preferred_element_type=jnp.float32
-        ).reshape(batch, heads, length, source)
-        if bias is not None:
-            logits = logits + bias.astype(jnp.float32)
-        logits = jnp.where(structure.allowed()[:, None], logits, MASKED_LOGIT)
-        weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+        """See `AttentionKernel`. H/G query heads in a row share a key-value head."""
+        heads, source = query.shape[2], key.shape[1]
+        kept = None
         if dropout is not None:
-            weights = weights * _kept(dropout, (batch, heads, 1, source)).astype(weights.dtype)
-        weights = weights.reshape(batch, groups, heads // groups, length, source)
-        return jnp.einsum("bghls,bsgk->blghk", weights, value).reshape(
-            batch, length, heads, head_dim
-        )
+            kept = _kept(dropout, (query.shape[0], heads, 1, source))
+        query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+        mixed = _attend(query, key, value, bias, structure.allowed()[:, None], kept)
+        return jnp.swapaxes(mixed, 1, 2)
+
+
+@jax.custom_vjp
+def _attend(
+    query: Float[Array, "B H L K"],
+    key: Float[Array, "B G S K"],
+    value: Float[Array, "B G S K"],
+    bias: Float[Array, "_ H L S"] | None,
+    allowed: Bool[Array, "_ 1 L S"],
+    kept: Float[Array, "B H 1 S"] | None,
+) -> Float[Array, "B H L K"]:
+    """Plain attention. `kept` multiplies the probabilities (dropout)."""
+    return _attend_forward(query, key, value, bias, allowed, kept)[0]
+
+
+_Residuals = tuple[Array, Array, Array, Array | None, Array, Array | None, Array, Array]
+
+
+def _attend_forward(
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    allowed: Array,
+    kept: Array | None,
+) -> tuple[Array, _Residuals]:
+    logits = _product(query, key, 3).reshape(*query.shape[:3], key.shape[2])
+    if bias is not None:
+        logits = logits + bias.astype(jnp.float32)
+    logits = jnp.where(allowed, logits, MASKED_LOGIT)
+    weights = jax.nn.softmax(logits, axis=-1)
+    mixed = _product(_dropped(weights, kept).astype(value.dtype), value, 2)
+    mixed = mixed.reshape(query.shape).astype(value.dtype)
+    return mixed, (query, key, value, bias, allowed, kept, weights, mixed)
+
+
+def _attend_backward(
+    residuals: _Residuals, gradient: Array
+) -> tuple[Array, Array, Array, Array | None, None, None]:
+    """Of what autodiff would keep for each query and key, this keeps the probabilities alone.
+
+    With P the probabilities and dP their gradient, that of the logits is P (dP - sum(P dP)), and
+    sum(P dP) over the keys is sum(output . its gradient) over the head (Dao et al. 2022, appendix
+    B.2).
+    """
+    query, key, value, bias, allowed, kept, weights, mixed = residuals
+    groups = key.shape[1]
+    of_value = transposed_product(
+        _grouped(_dropped(weights, kept).astype(value.dtype), groups),
+        _grouped(gradient, groups),
+        batch_dims=2,
+    )
+    of_weights = _dropped(_product(gradient, value, 3).reshape(weights.shape), kept)
+    through = jnp.sum(gradient * mixed, axis=-1, keepdims=True, dtype=jnp.float32)
+    of_logits = jnp.where(allowed, weights * (of_weights - through), 0.0)
+    of_logits = stored(of_logits)
+    of_bias = None
+    if bias is not None:
+        rows = sum_of_rows(of_logits) if bias.shape[0] == 1 else of_logits
+        of_bias = rows.astype(bias.dtype)
+    of_logits = of_logits.astype(query.dtype)
+    of_query = _product(of_logits, key, 2).reshape(query.shape).astype(query.dtype)
+    of_key = transposed_product(_grouped(of_logits, groups), _grouped(query, groups), batch_dims=2)
+    return of_query, of_key, of_value, of_bias, None, None
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """[B, H, L, …] to [B, G, H / G * L, …]."""
+    return x.reshape(x.shape[0], groups, -1, *x.shape[3:])
+
+
+def _product(x: Array, shared: Array, contracted: int) -> Float[Array, "B G _ _"]:
+    """Products of `x` [B, H, L, _], by its last dimension, with what groups of heads share."""
+    x = _grouped(x, shared.shape[1])
+    dimensions = (((3,), (contracted,)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(x, shared, dimensions, preferred_element_type=jnp.float32)
+
+
+def _dropped(x: Array, kept: Array | None) -> Array:
+    return x if kept is None else x * kept
 
 
 def _kept(dropout: Dropout, shape: tuple[int, ...]) -> Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from archobj_jax.architectures.attention_kernels import Structure
-from archobj_jax.architectures.layers import Dense, TokenEmbedder, split_key
+from archobj_jax.architectures.layers import Dense, OutputProjection, TokenEmbedder, split_key
 from archobj_jax.architectures.masks import BIDIRECTIONAL, CAUSAL, Mask, Places
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import MLP
@@ -111,14 +111,15 @@ class LanguageModel(nnx.Module, abc.ABC):
         )
         return hidden
 
-    @checked
+    def output(self) -> OutputProjection:
+        """What makes logits of the final hidden states."""
+        if self.logits_dense is None:
+            return OutputProjection(self.token_embedder.embedding[...], tied=True)
+        return OutputProjection(self.logits_dense.kernel[...], tied=False)
+
     def unembed(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """Logits in float32."""
-        if self.logits_dense is None:
-            logits = self.token_embedder.attend(hidden)
-        else:
-            logits = self.logits_dense(hidden)
-        return constrain(logits, ("batch", "length", "vocab"))
+        return self.output()(hidden)
 
     def __call__(self, batch: Batch, *, key: PRNGKey | None = None) -> Float[Array, "B T V"]:
         """Teacher-forced logits, float32: position t predicts decoder_target_tokens[:, t]."""

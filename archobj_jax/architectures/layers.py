@@ -1,10 +1,11 @@
 """The layers that all architectures are made of. No dense layer has a bias."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import nnx, struct
 
 from archobj_jax.architectures.activations import ACTIVATIONS
 from archobj_jax.architectures.network import NetworkConfig
@@ -15,6 +16,7 @@ from archobj_jax.architectures.parameters import (
     Initializer,
     parameter,
 )
+from archobj_jax.architectures.products import project
 from archobj_jax.partitioning.rules import constrain
 from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
@@ -43,11 +45,15 @@ class RMSNorm(nnx.Module):
 
     @checked
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        """Normalises the last dimension."""
-        x = x.astype(jnp.float32)
-        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(self.dtype)
-        return normed * self.scale[...].astype(self.dtype)
+        """Normalises the last dimension; the backward pass keeps nothing but `x`."""
+
+        def normed(x: Array, scale: Array) -> Array:
+            x = x.astype(jnp.float32)
+            mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+            normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(self.dtype)
+            return normed * scale.astype(self.dtype)
+
+        return jax.checkpoint(normed)(x, self.scale[...])
 
 
 class Dense(nnx.Module):
@@ -67,7 +73,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Projects the last dimension."""
-        return x.astype(self.dtype) @ self.kernel[...].astype(self.dtype)
+        return project(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
 
 
 class MlpBlock(nnx.Module):
@@ -93,18 +99,25 @@ class MlpBlock(nnx.Module):
 
     @checked
     def __call__(self, x: Float[Array, "B L D"], key: PRNGKey | None) -> Float[Array, "B L D"]:
-        """Applies the block; `key` drives dropout."""
-        activated = [
-            ACTIVATIONS[activation](getattr(self, name)(x))
-            for name, activation in zip(self.input_names, self.config.mlp_activations, strict=True)
-        ]
-        product = math.prod(activated[1:], start=activated[0])
-        product = dropout(product, self.config.dropout_rate, key)
-        return self.wo(constrain(product, ("batch", "length", "mlp")))
+        """Applies the block; `key` drives dropout.
+
+        The backward pass computes all but the matrix products again: it costs little, and an
+        activation like gelu would keep five arrays of its size otherwise.
+        """
+        projected = [getattr(self, name)(x) for name in self.input_names]
+
+        def rest(*projected: Array) -> Array:
+            pairs = zip(self.config.mlp_activations, projected, strict=True)
+            activated = [ACTIVATIONS[name](x) for name, x in pairs]
+            product = functools.reduce(jnp.multiply, activated)
+            product = dropout(product, self.config.dropout_rate, key)
+            return self.wo(constrain(product, ("batch", "length", "mlp")))
+
+        return jax.checkpoint(rest)(*projected)
 
 
 class TokenEmbedder(nnx.Module):
-    """The embedding table, and tied logits from it."""
+    """The embedding table."""
 
     def __init__(self, config: NetworkConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -118,8 +131,25 @@ class TokenEmbedder(nnx.Module):
         table = constrain(self.embedding[...], ("vocab", None))
         return jnp.take(table, tokens, axis=0).astype(self.config.compute_dtype)
 
+
+@struct.dataclass
+class OutputProjection:
+    """From final hidden states to logits, as a value, so that it can be differentiated by chunks.
+
+    Attributes:
+      kernel: float32 [D, V], or the embedding table [V, D] if `tied`.
+      tied: whether it is the embedding table; logits are then scaled by 1/sqrt(D).
+    """
+
+    kernel: Float[Array, "_ _"]
+    tied: bool = struct.field(pytree_node=False)
+
     @checked
-    def attend(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
-        """Tied logits in float32: hidden . embedding / sqrt(D)."""
-        logits = hidden.astype(jnp.float32) @ self.embedding[...].T
-        return logits / math.sqrt(self.config.emb_dim)
+    def __call__(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        """Logits in float32."""
+        hidden = hidden.astype(jnp.float32)
+        if self.tied:
+            logits = (hidden / math.sqrt(hidden.shape[-1])) @ self.kernel.T
+        else:
+            logits = hidden @ self.kernel
+        return constrain(logits, ("batch", "length", "vocab"))

@@ -95,3 +95,11 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     if rules is None or rules.mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, rules.sharding(x.shape, axes))
+
+
+def shard_shape(shape: Sequence[int], axes: Sequence[str | None]) -> tuple[int, ...]:
+    """The part of an activation that each device holds by the active rules."""
+    rules = _active.get()
+    if rules is None:
+        return tuple(shape)
+    return rules.sharding(shape, axes).shard_shape(tuple(shape))

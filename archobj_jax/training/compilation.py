@@ -18,7 +18,7 @@ def use_cache(folder: str | None) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def compile_step(step: Callable, state: Any, batch: Any) -> Callable:
+def compile_step(step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
     """Compiles a train step ahead of its first call, with its state donated.
 
     Args:

@@ -9,9 +9,10 @@ import jax
 from archobj_jax.data import loader
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.evaluation.infer_eval import InferenceEvaluator
+from archobj_jax.training.chunked_loss import LossSums
 from archobj_jax.training.placement import Placement
 from archobj_jax.training.state import Blueprint
-from archobj_jax.training.trainer import Sums, Trainer
+from archobj_jax.training.trainer import Trainer
 
 Results = dict[str, dict[str, float]]
 """Values by task and name."""
@@ -23,7 +24,7 @@ class HeldOut:
 
     batches: Mapping[str, loader.EvalBatches]
     placement: Placement
-    step: Callable[..., Sums]
+    step: Callable[..., LossSums]
 
     @classmethod
     def of(

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.rules import activated, constrain
 from archobj_jax.shapes import Array
+from archobj_jax.training.chunked_loss import LossSums, loss_sums
 from archobj_jax.training.losses import Loss
 from archobj_jax.training.optimizers import Optimizer
 from archobj_jax.training.state import Blueprint, TrainState
@@ -21,26 +21,6 @@ PyTree = Any
 Batch = Mapping[str, Array]
 
 NONFINITE_POLICIES = ("stop", "skip")
-
-
-@struct.dataclass
-class Sums:
-    """Sums over the loss weights of a batch, float32 scalars."""
-
-    loss: Array
-    z_loss: Array
-    correct: Array
-    weights: Array
-    tokens: Array
-
-    def means(self) -> dict[str, Array]:
-        """Loss (z-loss included), z-loss and accuracy for each weighted target token."""
-        weights = jnp.maximum(self.weights, 1.0)
-        return {
-            "loss": self.loss / weights,
-            "z_loss": self.z_loss / weights,
-            "accuracy": self.correct / weights,
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +92,7 @@ class Trainer:
                     **norms,
                     "learning_rate": rate,
                     "target_tokens": sums.weights,
-                    "tokens": sums.tokens,
+                    "tokens": _tokens(batch),
                     "finite": finite.astype(jnp.float32),
                 }
                 return TrainState(state.step + 1, *kept), metrics
@@ -120,34 +100,32 @@ class Trainer:
         return step
 
     def eval_step(self, blueprint: Blueprint) -> Callable:
-        """The step `(params, batch) -> Sums`, without dropout, to be jitted."""
+        """The step `(params, batch) -> LossSums`, without dropout, to be jitted."""
 
-        def step(params: PyTree, batch: Batch) -> Sums:
+        def step(params: PyTree, batch: Batch) -> LossSums:
             with activated(blueprint.rules):
                 return self._sums(blueprint, params, batch, None)
 
         return step
 
-    def _sums(self, blueprint: Blueprint, params: PyTree, batch: Batch, key: Array | None) -> Sums:
+    def _sums(
+        self, blueprint: Blueprint, params: PyTree, batch: Batch, key: Array | None
+    ) -> LossSums:
         model = blueprint.bind(params)
-        logits = model(batch, key=key)
-        losses = self.loss.token_losses(logits, batch["decoder_target_tokens"])
-        weights = batch["decoder_loss_weights"]
-        filled = [batch[name] > 0 for name in batch if name.endswith("_segment_ids")]
-        return Sums(
-            loss=jnp.sum(losses.total * weights),
-            z_loss=jnp.sum(losses.z_loss * weights),
-            correct=jnp.sum(losses.correct * weights),
-            weights=jnp.sum(weights),
-            tokens=sum((jnp.sum(f, dtype=jnp.float32) for f in filled), jnp.zeros(())),
+        return loss_sums(
+            self.loss,
+            model.output(),
+            model.hidden(batch, key=key),
+            batch["decoder_target_tokens"],
+            batch["decoder_loss_weights"],
         )
 
     def _sums_and_gradients(
         self, blueprint: Blueprint, params: PyTree, batch: Batch, key: Array
-    ) -> tuple[Sums, PyTree]:
+    ) -> tuple[LossSums, PyTree]:
         dropout = blueprint.architecture.network.dropout_rate > 0.0
 
-        def loss_sum(params: PyTree, batch: Batch, key: Array) -> tuple[Array, Sums]:
+        def loss_sum(params: PyTree, batch: Batch, key: Array) -> tuple[Array, LossSums]:
             sums = self._sums(blueprint, params, batch, key if dropout else None)
             return sums.loss, sums
 
@@ -171,6 +149,12 @@ class Trainer:
             scale = 1.0 / jnp.maximum(sums.weights, 1.0)
             gradients = jax.tree.map(lambda g: g * scale, gradients)
         return sums, gradients
+
+
+def _tokens(batch: Batch) -> Array:
+    """Tokens that are no padding, an encoder's included; float32."""
+    filled = [batch[name] > 0 for name in batch if name.endswith("_segment_ids")]
+    return sum((jnp.sum(f, dtype=jnp.float32) for f in filled), jnp.zeros(()))
 
 
 def _kept_if(finite: Array, new: Array, old: Array) -> Array:

@@ -1,11 +1,17 @@
 """Attention kernels are chosen by name; what one cannot do ends the build, not the numbers."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from archobj_jax.architectures import attention_kernels
-from archobj_jax.architectures.attention_kernels import Structure, XlaAttention, kernel_for
+from archobj_jax.architectures.attention_kernels import (
+    Dropout,
+    Structure,
+    XlaAttention,
+    kernel_for,
+)
 from archobj_jax.architectures.masks import CAUSAL, Places
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.errors import UserError
@@ -56,3 +62,39 @@ def test_attention_is_the_softmax_over_what_is_allowed():
             np.testing.assert_allclose(
                 made[0, place, head], weights @ value[0, keys, head], rtol=1e-5, atol=1e-6
             )
+
+
+@pytest.mark.parametrize("bias_rows", [None, 1, 2])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_gradients_are_those_of_the_formula(bias_rows: int | None, rate: float):
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    arrays = {"query": drawn(2, 5, 4, 3), "key": drawn(2, 5, 2, 3), "value": drawn(2, 5, 2, 3)}
+    if bias_rows:
+        arrays["bias"] = drawn(bias_rows, 4, 5, 5)
+    where = Places.of(jnp.asarray([[1, 1, 2, 2, 0], [1, 1, 1, 0, 0]]))
+    structure = Structure(where, where, mask=CAUSAL)
+    dropout = Dropout(jax.random.key(1), rate) if rate else None
+    weights = drawn(2, 5, 4, 3)
+
+    def formula(query, key, value, bias=0.0):
+        key, value = (jnp.repeat(x, 2, axis=2) for x in (key, value))
+        logits = jnp.einsum("blhk,bshk->bhls", query, key) + bias
+        logits = jnp.where(structure.allowed()[:, None], logits, attention_kernels.MASKED_LOGIT)
+        p = jax.nn.softmax(logits)
+        if rate:
+            p *= jax.random.bernoulli(jax.random.key(1), 1 - rate, (2, 4, 1, 5)) / (1 - rate)
+        return jnp.einsum("bhls,bshk->blhk", p, value)
+
+    def kernel(query, key, value, bias=None):
+        return XlaAttention()(query, key, value, structure=structure, bias=bias, dropout=dropout)
+
+    def gradients(attention):
+        return jax.jit(jax.grad(lambda a: jnp.sum(weights * jnp.sin(attention(**a)))))(arrays)
+
+    made, expected = gradients(kernel), gradients(formula)
+    for name in arrays:
+        np.testing.assert_allclose(made[name], expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
