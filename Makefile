@@ -25,7 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  python="$$($(FIND_PYTHON))"; \
 	  [ -n "$$python" ] || { echo 'make: no Python 3.11, 3.12 or 3.13 with venv on PATH' >&2; exit 1; }; \
 	  echo "Building $(VENV) with $$python"; "$$python" -m venv $(VENV); }
-	$(PYTHON) -m pip install --quiet -r requirements.lock
+	$(PYTHON) -m pip install --quiet --no-deps -r requirements.lock
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 

@@ -126,7 +126,8 @@ COMMANDS: Mapping[str, Command] = {
             "Runs a task's steps up to its CacheDatasetPlaceholder over the whole corpus, in "
             "parallel, and writes sharded ArrayRecord files with a manifest (counts, tokens, "
             "vocabulary, checksums). What is already there is kept; an interrupted cache is "
-            "completed. `archobj train` does the same on first use.\n\n"
+            "completed. `archobj train` does the same on first use. With --pipeline_options it "
+            "runs on Apache Beam and makes the same files (docs/caching.md).\n\n"
             "Writes to CACHE_DIR (runs/cache unless set)."
         ),
         examples=(
@@ -140,11 +141,23 @@ COMMANDS: Mapping[str, Command] = {
                 "--gin.MIXTURE_OR_TASK_MODULE=my_tasks --gin.CACHE_DIR=/mnt/cache",
                 "a task of your own, where many hosts can read it",
             ),
+            (
+                "archobj cache --gin.MIXTURE_OR_TASK_NAME=c4_v220_full_lm "
+                "--gin.CACHE_DIR=gs://BUCKET/cache --pipeline_options=--runner=DataflowRunner,"
+                "--project=PROJECT,--region=REGION,--temp_location=gs://BUCKET/tmp",
+                "on the machines of a Beam runner",
+            ),
         ),
         macros={
             "MIXTURE_OR_TASK_NAME": "the SeqIO task or mixture",
             "MIXTURE_OR_TASK_MODULE": "the Python module that registers it",
-            "CACHE_DIR": "the folder where caches lie (gs:// only as a mounted folder)",
+            "CACHE_DIR": "the folder where caches lie (gs:// as a mounted folder, or on Beam)",
+        },
+        options={
+            "pipeline_options": Option(
+                "run on Apache Beam with these options of its own, separated by commas, as "
+                "seqio_cache_tasks has them: --runner=DirectRunner,--direct_num_workers=4"
+            )
         },
         gin_file="t5x_configs/runs/cache.gin",
     ),

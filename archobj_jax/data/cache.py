@@ -10,22 +10,21 @@
 Tasks that differ only in what comes after the cache, the objective, share it.
 """
 
-import multiprocessing
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import seqio
+import tensorflow as tf
+from etils import epath
 
-from archobj_jax.data import declaration, locking, manifest, registry, shards, vocabularies
-from archobj_jax.data.progress import Progress
+from archobj_jax import native_messages
+from archobj_jax.data import building, locking, manifest, registry, vocabularies
+from archobj_jax.data.publishing import is_bucket
 from archobj_jax.data.token_ids import TokenIds
 from archobj_jax.errors import MachineError, UserError
-
-_WORTH_PROCESSES = 64 << 20
-"""Sources known to hold fewer bytes are tokenised here: starting TensorFlow takes longer."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +49,41 @@ def cache(
     cache_dir: str = vocabularies.DEFAULT_CACHE_DIR,
     splits: Sequence[str] | None = None,
     workers: int | None = None,
+    pipeline_options: str | None = None,
 ) -> None:
     """Tokenises a task, or every task of a mixture, and prints what is in the cache.
 
-    What is there already is kept, after its checksums were verified.
+    What is there already is kept, after its checksums were verified (not those in a bucket).
 
     Args:
       mixture_or_task_name: a registered name.
       module: module, or modules, that register tasks.
-      cache_dir: folder of all caches.
+      cache_dir: folder of all caches; with `pipeline_options` it may lie in a bucket.
       splits: which splits; all of each task by default.
       workers: processes that tokenise; 0 for this one alone, by default as many as there are
-        cores if the source is large.
+        cores if the source is large. Beam has workers of its own.
+      pipeline_options: if given, Apache Beam makes the shards, with these options of its own,
+        separated by commas: `--runner=DirectRunner,--direct_num_workers=4`.
 
     Raises:
-      UserError: an unknown name or split, an empty or unreadable source, or a cache that was
-        made with another vocabulary.
+      UserError: an unknown name or split, an empty or unreadable source, a cache that was made
+        with another vocabulary, or options that Beam does not take.
       MachineError: a damaged shard, or a disk that cannot be written.
     """
     provider = registry.find(mixture_or_task_name, module)
-    for split in provider.splits if splits is None else splits:
-        for task in registry.tasks(provider, split):
-            opened = ensure(task, split, cache_dir, module=module, workers=workers, verify=True)
-            _print_summary(task, split, opened)
+    wanted = [
+        (task, split)
+        for split in (provider.splits if splits is None else splits)
+        for task in registry.tasks(provider, split)
+    ]
+    root = root_of(cache_dir, bucket=pipeline_options is not None)
+    if pipeline_options is not None:
+        _build_on_beam(wanted, root, module, pipeline_options)
+    for task, split in wanted:
+        opened = _ensure(task, split, root, module, workers)
+        if not is_bucket(root):
+            manifest.check_sums(opened.folder, opened.manifest)
+        _print_summary(task, split, opened)
 
 
 def ensure(
@@ -82,7 +93,6 @@ def ensure(
     *,
     module: registry.Modules = None,
     workers: int | None = None,
-    verify: bool = False,
 ) -> Cache:
     """Returns the cache of a split, made now as far as it is not there.
 
@@ -92,23 +102,28 @@ def ensure(
       cache_dir: folder of all caches, on a local or mounted disk.
       module: modules that a worker process must import to find the task.
       workers: as `cache` has it.
-      verify: whether to read every file and compare its checksum.
 
     Raises:
       UserError: as `cache`.
       MachineError: as `cache`.
     """
-    root = root_of(cache_dir)
+    opened = _ensure(task, split, root_of(cache_dir), module, workers)
+    manifest.check_sizes(opened.folder, opened.manifest)
+    return opened
+
+
+def _ensure(
+    task: seqio.Task, split: str, root: Path, module: registry.Modules, workers: int | None
+) -> Cache:
     vocabulary = registry.vocabulary(task)
-    ids = vocabularies.load(vocabulary, root)
-    folder = root / declaration.folder(task) / split
+    ids = vocabularies.load(vocabulary, building.vocabulary_folder(root))
+    folder = building.folder(task, split, root)
     found = _read(folder)
     if found is None:
         with locking.locked(folder):
-            found = _read(folder) or _build(task, split, root, folder, module, workers)
+            found = _read(folder) or building.build(task, split, root, module, workers)
     _check_made_with(folder, found, vocabulary)
     _check_files(folder, found, task)
-    (manifest.check_sums if verify else manifest.check_sizes)(folder, found)
     return Cache(folder, found, ids)
 
 
@@ -120,125 +135,59 @@ def _read(folder: Path) -> manifest.Manifest | None:
     return found if manifest.is_whole(folder, found) else None
 
 
-def _build(
-    task: seqio.Task,
-    split: str,
-    root: Path,
-    folder: Path,
-    module: registry.Modules,
-    workers: int | None,
-) -> manifest.Manifest:
-    vocabulary = registry.vocabulary(task)
-    fingerprint = vocabularies.fingerprint(vocabulary)
-    count = _shard_count(task, split)
-    for left in folder.glob("*.tmp"):  # by a run that was killed
-        left.unlink()
-    modules = registry.module_names(module)
-    jobs = [
-        shards.Job(task.name, modules, split, index, count, folder, root, fingerprint)
-        for index in range(count)
-    ]
-    made = manifest.Manifest(
-        task=task.name,
-        split=split,
-        declaration=declaration.declare(task),
-        vocabulary=vocabularies.title(vocabulary),
-        vocabulary_fingerprint=fingerprint,
-        features=registry.objective(task).document_features,
-        shards=tuple(_build_shards(jobs, _processes(task, split, count, workers))),
-        files=task.source.files(split) if hasattr(task.source, "files") else None,
-    )
-    _check_not_empty(made)
+def _build_on_beam(
+    wanted: Sequence[tuple[seqio.Task, str]], root: Path, module: registry.Modules, options: str
+) -> None:
+    """Makes the shards of all that is not cached yet by one pipeline; the manifests come after."""
     try:
-        made.write(folder)
-    except OSError as error:
+        with native_messages.held_back():
+            import apache_beam  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "--pipeline_options is for Apache Beam, which is an extra: pip install "
+            "'archobj_jax[beam]'; without that option, processes of this machine make the cache"
+        ) from error
+    from archobj_jax.data import beam_cache
+
+    with contextlib.ExitStack() as locks:
+        jobs = []
+        folders = {building.folder(task, split, root): (task, split) for task, split in wanted}
+        for folder in sorted(folders):
+            locks.enter_context(locking.locked(folder))
+            _check_writable(folder)
+            if _read(folder) is None:
+                task, split = folders[folder]
+                vocabularies.load(registry.vocabulary(task), building.vocabulary_folder(root))
+                jobs += building.jobs(task, split, root, module)
+        beam_cache.build(jobs, options)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, tf.errors.OpError) as error:  # of a folder, of a bucket
         raise MachineError(
-            f"{folder / manifest.FILE} cannot be written ({error}); free space, "
-            "then run the same command again"
+            f"{folder} cannot be written ({error}); name another CACHE_DIR, or check that this "
+            "machine may write there, then run the same command again"
         ) from error
-    return made
 
 
-def _check_not_empty(made: manifest.Manifest) -> None:
-    if made.documents:
-        return
-    of = f"task '{made.task}', split '{made.split}'"
-    if made.empty:
-        raise UserError(
-            f"the targets of {of}, are empty: none of its {made.empty:,} examples or documents has "
-            "a token to predict; expected at least one that has"
-        )
+def root_of(cache_dir: str | os.PathLike[str], *, bucket: bool = False) -> Path:
+    """Returns the absolute folder of all caches; raises UserError if that is a bucket.
+
+    Args:
+      cache_dir: the folder (gin: CACHE_DIR).
+      bucket: whether it may be one, as it is only written to.
+    """
+    if not is_bucket(cache_dir):
+        return Path(cache_dir).absolute()
+    if bucket:
+        return epath.Path(cache_dir)
     raise UserError(
-        f"the corpus of {of}, is empty: {len(made.shards)} shards hold no token; expected at least "
-        "one document with text"
+        f"CACHE_DIR is '{cache_dir}'; expected a folder of this machine, as ArrayRecord reads "
+        "files at random: mount the bucket (gcsfuse) and name the mounted folder. Only Apache Beam "
+        "(--pipeline_options) writes into a bucket"
     )
-
-
-def _shard_count(task: seqio.Task, split: str) -> int:
-    source = task.source
-    try:
-        return len(source.list_shards(split))
-    except Exception as error:
-        if not isinstance(source, seqio.TfdsDataSource):
-            raise
-        # TensorFlow Datasets tells of data that is not there by KeyError, AssertionError and more.
-        raise UserError(
-            f"task '{task.name}': TensorFlow Datasets has no '{source.tfds_dataset.name}', split "
-            f"'{split}', in {os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')} ({error}); "
-            "set TFDS_DATA_DIR to where it is prepared, or read files of your own: "
-            "tasks.pretraining.register_text_corpus"
-        ) from error
-
-
-def _build_shards(jobs: list[shards.Job], processes: int) -> list[manifest.Shard]:
-    done = {job: shard for job in jobs if (shard := shards.finished(job))}
-    missing = [job for job in jobs if job not in done]
-    title = f"caching {jobs[0].task} {jobs[0].split}" if jobs else "caching"
-    with Progress(title, len(jobs), len(done)) as progress:
-        if processes == 0:
-            for job in missing:
-                done[job] = shards.build(job, progress.advance)
-                progress.finish()
-        else:
-            for job, shard in _in_processes(missing, processes):
-                done[job] = shard
-                progress.advance(shard.documents, shard.tokens)
-                progress.finish()
-    return [done[job] for job in jobs]
-
-
-def _in_processes(
-    jobs: list[shards.Job], processes: int
-) -> Iterator[tuple[shards.Job, manifest.Shard]]:
-    # Spawned, not forked: TensorFlow and JAX run threads by now.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)) or 1, context) as pool:
-        futures = {pool.submit(shards.build, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _processes(task: seqio.Task, split: str, shard_count: int, workers: int | None) -> int:
-    if workers is not None:
-        return workers
-    size = getattr(task.source, "size", None)
-    if shard_count == 1 or (size is not None and size(split) < _WORTH_PROCESSES):
-        return 0
-    return min(os.cpu_count() or 1, shard_count)
-
-
-def root_of(cache_dir: str | os.PathLike[str]) -> Path:
-    """Returns the absolute folder of all caches; raises UserError if that is a bucket."""
-    if "://" in str(cache_dir):
-        raise UserError(
-            f"CACHE_DIR is '{cache_dir}'; expected a folder of this machine, as ArrayRecord reads "
-            "files at random: mount the bucket (gcsfuse) and name the mounted folder"
-        )
-    return Path(cache_dir).absolute()
 
 
 def _check_made_with(folder: Path, found: manifest.Manifest, vocabulary: seqio.Vocabulary) -> None:

@@ -1,5 +1,6 @@
 import functools
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,13 @@ def test_a_bucket_is_no_cache_dir(tmp_path):
     task = register("news", tmp_path)["full_lm"]
     with pytest.raises(UserError, match="CACHE_DIR is 'gs://b/c'; expected a folder"):
         cache.ensure(task, "train", "gs://b/c")
+
+
+def test_beam_is_an_extra(tmp_path, monkeypatch):
+    register("news", tmp_path)
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(UserError, match=r"Beam, which is an extra: .*'archobj_jax\[beam\]'"):
+        cache.cache("news_full_lm", cache_dir=str(tmp_path), pipeline_options="")
 
 
 def test_tfds_data_that_is_not_there_is_explained(tmp_path, monkeypatch):
