@@ -11,6 +11,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from archobj_jax.data.block_rows import BlockRows
 from archobj_jax.data.example_store import ExampleStore
 from archobj_jax.data.plan import Plan
 from archobj_jax.data.rows import Rows
@@ -19,8 +20,6 @@ from archobj_jax.objectives import AsGiven, Layout, WindowObjective, rng_for
 
 Batch = dict[str, np.ndarray]
 
-_THREADS = 4
-_BATCHES_AHEAD = 8
 _ENDLESS = 1 << 60  # Grain takes sys.maxsize for endless, and overflows on batching it
 
 
@@ -37,7 +36,7 @@ class RowMaker:
       seed: of the objective's randomness.
     """
 
-    rows: Rows
+    rows: Rows | BlockRows
     objective: WindowObjective
     layout: Layout
     lengths: Mapping[str, int]
@@ -77,44 +76,79 @@ class PackedRowMaker:
         return self.layout.row(examples, self.lengths)
 
 
-class LocalRows(grain.MapDataset):
-    """The rows of each global batch that one process needs, batch after batch.
+class LocalBatches(grain.MapDataset):
+    """The rows of each global batch that one process needs, as batches or as parts of them.
+
+    Element e is part `e % parts` of batch `e // parts`.
 
     Args:
       rows: rows of the global batches.
       batch_size: rows of a global batch.
       local_rows: int [local rows], which of them.
       filler: what stands for a row beyond the last in the last batch, if rows come to an end.
+      parts: into how many a batch is divided.
     """
 
     def __init__(
-        self, rows: grain.MapDataset, batch_size: int, local_rows: np.ndarray, filler: Batch
+        self,
+        rows: grain.MapDataset,
+        batch_size: int,
+        local_rows: np.ndarray,
+        filler: Batch,
+        parts: int = 1,
     ):
         super().__init__(rows)
-        self._rows, self._batch_size = rows, batch_size
-        self._local, self._filler = np.asarray(local_rows), filler
+        self._rows, self._batch_size, self._filler = rows, batch_size, filler
+        self._parts = [part.tolist() for part in np.array_split(np.asarray(local_rows), parts)]
+        self._count = len(rows)
 
     def __len__(self) -> int:
-        if len(self._rows) > _ENDLESS:
-            return _ENDLESS
-        return -(-len(self._rows) // self._batch_size) * len(self._local)
+        batches = min(-(-self._count // self._batch_size), _ENDLESS // len(self._parts))
+        return batches * len(self._parts)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
-        step, local = divmod(index, len(self._local))
-        row = step * self._batch_size + int(self._local[local])
-        return self._rows[row] if row < len(self._rows) else self._filler
+        step, part = divmod(index, len(self._parts))
+        first = step * self._batch_size
+        made = [self._row(first + row) for row in self._parts[part]]
+        return {name: np.stack([row[name] for row in made]) for name in self._filler}
+
+    def _row(self, row: int) -> Batch:
+        return self._rows[row] if row < self._count else self._filler
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What makes batches before they are asked for.
+
+    Attributes:
+      batches: how many are made ahead.
+      threads: how many make them, in each process.
+      workers: processes that do; 0 for this one.
+    """
+
+    batches: int = 8
+    threads: int = 2
+    workers: int = 0
 
 
 class Batches(Iterator[Batch]):
-    """An iterator over batches that prepares some ahead; `close` stops its threads and workers."""
+    """An iterator over batches that prepares some ahead; `close` stops its threads and workers.
 
-    def __init__(self, iterator: grain.DatasetIterator):
-        self._iterator = iterator
+    Args:
+      iterator: over the parts of batches.
+      parts: that make a batch, one after the other.
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator, parts: int):
+        self._iterator, self._parts = iterator, parts
 
     def __next__(self) -> Batch:
-        return next(self._iterator)
+        if self._parts == 1:
+            return next(self._iterator)
+        parts = [next(self._iterator) for _ in range(self._parts)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def __enter__(self) -> "Batches":
         return self
@@ -137,18 +171,24 @@ class EvalBatches:
         return len(self._batches)
 
     def __iter__(self) -> Batches:
-        return iterate(self._batches, workers=0)
+        return iterate(self._batches, Ahead())
 
 
-def iterate(batches: grain.MapDataset, workers: int) -> Batches:
-    """Returns an iterator over `batches` that prepares some ahead, in `workers` processes or here.
+def iterate(batches: grain.MapDataset, ahead: Ahead, parts: int = 1) -> Batches:
+    """Returns an iterator over batches that prepares some ahead.
 
-    Each worker makes every `workers`-th batch, so that no batch depends on their number.
+    Worker i of n makes every n-th part, from the i-th on; with as many parts as workers it always
+    makes the same rows of a batch, and so reads what no other worker reads.
+
+    Args:
+      batches: parts of batches, the first of a batch first.
+      ahead: what prepares them.
+      parts: that make a batch.
     """
-    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD)
+    options = grain.ReadOptions(num_threads=ahead.threads, prefetch_buffer_size=ahead.batches)
     dataset = batches.to_iter_dataset(options)
-    if workers:
+    if ahead.workers:
         if not flags.FLAGS.is_parsed():  # Grain reads its own flags, which we never set
             flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return Batches(iter(dataset))
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=ahead.workers))
+    return Batches(iter(dataset), parts)

@@ -55,7 +55,7 @@ class ExampleStore(CacheReader[Examples]):
         return {name: tokens[places[i] : places[i + 1]] for i, name in enumerate(self._features)}
 
     def _starts_in(self, index: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(index[:, 1])
+        return index[:, 1].astype(np.int64)
 
     def _content(self, record: records.Record) -> Examples:
         ends = np.cumsum(record.lengths)

@@ -15,8 +15,9 @@ import grain
 import numpy as np
 
 from archobj_jax.data import info, registry, vocabularies
-from archobj_jax.data.batches import Batches, EvalBatches, LocalRows, iterate
-from archobj_jax.data.parts import Component, PackedPart, components, parts
+from archobj_jax.data.batches import Ahead, Batches, EvalBatches, LocalBatches, iterate
+from archobj_jax.data.block_rows import Taken
+from archobj_jax.data.parts import Component, PackedPart, WindowPart, components, parts
 from archobj_jax.errors import UserError
 from archobj_jax.objectives import Layout
 
@@ -34,7 +35,11 @@ class DatasetConfig:
       seed: draws the order and every objective's randomness.
       module: module, or modules, to import first, which register tasks.
       cache_dir: folder of the token caches.
-      workers: processes that make batches; 0 for threads of this one.
+      workers: processes that make batches; 0 for threads of this one, which keep up with any one
+        step on a few accelerators (`python -m benchmarks.input_pipeline` says what a core makes).
+      threads: threads that read and make batches, in each of those processes. More of them help
+        where the cache lies on an object store, whose answers take long to come.
+      prefetch: batches that are made ahead, so that no single slow read holds up a step.
       cache_workers: processes that tokenise what is not cached yet; None to decide by its size.
     """
 
@@ -47,11 +52,16 @@ class DatasetConfig:
     module: str | Sequence[str] | None = None
     cache_dir: str = vocabularies.DEFAULT_CACHE_DIR
     workers: int = 0
+    threads: int = 2
+    prefetch: int = 8
     cache_workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"BATCH_SIZE is {self.batch_size}; expected at least 1 row")
+        for name, least in (("workers", 0), ("threads", 1), ("prefetch", 1)):
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"DatasetConfig.{name} is {value}; expected at least {least}")
 
 
 def train_batches(
@@ -79,13 +89,18 @@ def train_batches(
       MachineError: a damaged shard; while iterating, a damaged record.
     """
     mixed = parts(components(config, layout), config, layout)
-    sources = [part.rows(endless=True) for part in mixed]
-    if len(sources) == 1:
-        rows = sources[0]
-    else:
-        rows = grain.MapDataset.mix(sources, [part.rate for part in mixed])
-    batches = _batched(rows, config, layout, local_rows)
-    return iterate(batches[start_step:], config.workers)
+    local = _local_rows(config, local_rows)
+    pieces = min(config.workers, len(local)) or 1
+    rates = np.array([part.rate for part in mixed])
+    takes = [
+        Taken(config.batch_size * share, -(-len(local) // pieces) * share)
+        for share in (rates / rates.sum()).tolist()
+    ]
+    sources = [part.rows(taken) for part, taken in zip(mixed, takes, strict=True)]
+    rows = sources[0] if len(sources) == 1 else grain.MapDataset.mix(sources, rates.tolist())
+    batches = _batched(rows, config, layout, local, pieces)
+    ahead = Ahead(config.prefetch, config.threads, config.workers)
+    return iterate(batches[start_step * pieces :], ahead, pieces)
 
 
 def eval_batches(
@@ -115,7 +130,7 @@ def eval_batches(
     found = {}
     for component in components(config, layout):
         (part,) = parts([component], config, layout)
-        batches = _batched(part.rows(endless=False), config, layout, local_rows)
+        batches = _batched(part.rows(), config, layout, _local_rows(config, local_rows))
         found[component.task.name] = EvalBatches(batches[:num_batches])
     return found
 
@@ -147,11 +162,12 @@ def describe(config: DatasetConfig, layout: Layout) -> Description:
     tasks = components(config, layout)
     mixed = parts(tasks, config, layout)
     plans = [part.plan() for part in mixed if isinstance(part, PackedPart)]
+    orders = [part.order for part in mixed if isinstance(part, WindowPart) and part.order]
     first = tasks[0].opened
     return Description(
         objectives=tuple(dict.fromkeys(task.objective.symbol for task in tasks)),
         vocab_size=first.ids.vocab_size,
-        fingerprint=_fingerprint(config, layout, tasks, [plan.fingerprint for plan in plans]),
+        fingerprint=_fingerprint(config, layout, tasks, [*(p.fingerprint for p in plans), *orders]),
         info=info.table(config, tasks, [plan.statistics for plan in plans], layout),
     )
 
@@ -181,24 +197,32 @@ def check_names(config: DatasetConfig) -> None:
 
 
 def _fingerprint(
-    config: DatasetConfig, layout: Layout, tasks: Sequence[Component], plans: Sequence[str]
+    config: DatasetConfig, layout: Layout, tasks: Sequence[Component], orders: Sequence[str]
 ) -> str:
     made_of = [
         [c.task.name, c.rate, c.opened.manifest.fingerprint, repr(c.objective)] for c in tasks
     ]
     lengths = sorted(config.task_feature_lengths.items())
-    rest = [config.batch_size, config.shuffle, config.seed, *plans]
+    rest = [config.batch_size, config.shuffle, config.seed, *orders]
     text = json.dumps([made_of, repr(layout), lengths, *rest])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _batched(
-    rows: grain.MapDataset, config: DatasetConfig, layout: Layout, local_rows: np.ndarray | None
-) -> grain.MapDataset:
-    """Returns a dataset whose element s is this process's part of global batch s."""
+def _local_rows(config: DatasetConfig, local_rows: np.ndarray | None) -> np.ndarray:
     local = np.arange(config.batch_size) if local_rows is None else np.asarray(local_rows)
     if not local.size or local.min() < 0 or local.max() >= config.batch_size:
         raise ValueError(f"local_rows are {local}; expected rows of 0..{config.batch_size - 1}")
+    return local
+
+
+def _batched(
+    rows: grain.MapDataset,
+    config: DatasetConfig,
+    layout: Layout,
+    local_rows: np.ndarray,
+    pieces: int = 1,
+) -> grain.MapDataset:
+    """Returns a dataset of this process's parts of the global batches, each in so many pieces."""
     spec = layout.spec(config.task_feature_lengths)
     filler = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
-    return LocalRows(rows, config.batch_size, local, filler).batch(len(local))
+    return LocalBatches(rows, config.batch_size, local_rows, filler, pieces)

@@ -44,7 +44,7 @@ class Shard:
 
     @property
     def index_file(self) -> str:
-        """Name of the .npy file, int64 [records + 1, 2]: tokens and documents before each."""
+        """Name of the .npy file, integer [records + 1, 2]: tokens and documents before each."""
         return self.file.removesuffix(".array_record") + ".index.npy"
 
     @property

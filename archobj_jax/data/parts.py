@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import grain
 import seqio
 
-from archobj_jax.data import cache, plan, registry, seeds, vocabularies
+from archobj_jax.data import block_rows, cache, plan, records, registry, seeds, vocabularies
 from archobj_jax.data.batches import PackedRowMaker, RowMaker
+from archobj_jax.data.block_rows import BlockRows, Taken
 from archobj_jax.data.example_store import ExampleStore
 from archobj_jax.data.packing import Member
 from archobj_jax.data.rows import Rows, TokenStream
@@ -39,8 +40,11 @@ class Part(Protocol):
     def rate(self) -> float:
         """The share of rows that come from here."""
 
-    def rows(self, *, endless: bool) -> grain.MapDataset:
+    def rows(self, taken: Taken | None = None) -> grain.MapDataset:
         """Returns the rows as model arrays: of all epochs one after the other, or of one.
+
+        Args:
+          taken: how many of them batches have, of endless rows; None for one epoch.
 
         Raises:
           UserError: the data do not fill a row.
@@ -61,21 +65,46 @@ class WindowPart:
         """The task's."""
         return self.component.rate
 
-    def rows(self, *, endless: bool) -> grain.MapDataset:
-        """Returns the rows; row i's randomness is `rng_for(seed, i)` with a seed of the task's."""
-        # Tasks of a mixture must not shuffle alike, so each draws from a seed of its own.
+    @property
+    def order(self) -> str | None:
+        """What names the order of the rows, if that is in blocks: the corpus is large."""
+        # Of tokens alone, so that all objectives over a corpus shuffle it alike.
+        large = self.component.opened.manifest.tokens > block_rows.SMALL
+        return "blocks" if self.config.shuffle and large else None
+
+    @property
+    def seed(self) -> int:
+        """The task's own: tasks of a mixture must not shuffle alike."""
+        return seeds.named(self.config.seed, self.component.task.name)
+
+    def windows(self, taken: Taken | None = None) -> Rows | BlockRows:
+        """Returns the windows that rows are made of.
+
+        Raises:
+          UserError: the corpus is shorter than one.
+        """
         task, opened, config = self.component.task, self.component.opened, self.config
-        seed = seeds.named(config.seed, task.name)
         stream = TokenStream(opened, opened.ids.eos_id if self.objective.document_ends else None)
         window = self.objective.window(config.task_feature_lengths)
+        if self.order and taken:
+            dtype = records.token_dtype(opened.ids.vocab_size)
+            return BlockRows(stream, window, seed=self.seed, taken=taken, dtype=dtype)
         try:
-            rows = Rows(stream, window, seeds.named(seed, "offset") if config.shuffle else None)
+            return Rows(
+                stream, window, seeds.named(self.seed, "offset") if config.shuffle else None
+            )
         except UserError as error:
             raise UserError(f"task '{task.name}', split '{config.split}': {error}") from error
-        lengths = dict(config.task_feature_lengths)
-        order = _order(len(rows), seed if config.shuffle else None, endless=endless)
+
+    def rows(self, taken: Taken | None = None) -> grain.MapDataset:
+        """Returns the rows; row i's randomness is `rng_for(seed, i)` with a seed of the task's."""
+        windows = self.windows(taken)
+        shuffled = self.config.shuffle and isinstance(windows, Rows)  # others are already
+        order = _order(len(windows), self.seed if shuffled else None, endless=taken is not None)
+        lengths = dict(self.config.task_feature_lengths)
+        ids = self.component.opened.ids
         return order.map_with_index(
-            RowMaker(rows, self.objective, self.layout, lengths, opened.ids, seed)
+            RowMaker(windows, self.objective, self.layout, lengths, ids, self.seed)
         )
 
 
@@ -108,14 +137,14 @@ class PackedPart:
             cache_dir=cache.root_of(self.config.cache_dir),
         )
 
-    def rows(self, *, endless: bool) -> grain.MapDataset:
+    def rows(self, taken: Taken | None = None) -> grain.MapDataset:
         """Returns the rows; nothing but their order is random."""
         planned = self.plan()
         seed = seeds.named(self.config.seed, "packed rows") if self.config.shuffle else None
         store = ExampleStore([component.opened for component in self.components])
         lengths = dict(self.config.task_feature_lengths)
         maker = PackedRowMaker(planned, store, self.objective, self.layout, lengths)
-        return _order(len(planned), seed, endless=endless).map(maker)
+        return _order(len(planned), seed, endless=taken is not None).map(maker)
 
 
 def components(config: "DatasetConfig", layout: Layout) -> list[Component]:

@@ -1,5 +1,7 @@
 """The token stream of a cache, read at any place, and the rows that are cut from it."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,8 @@ from archobj_jax.objectives import rng_for
 if TYPE_CHECKING:  # at run time it would bring TensorFlow into every worker process
     from archobj_jax.data.cache import Cache
 
+_RecordsOf = Callable[[int, int, int], list[np.ndarray]]
+
 
 class TokenStream(CacheReader[np.ndarray]):
     """All documents of a cache laid end to end, an EOS after each if `eos_id` is given.
@@ -23,7 +27,7 @@ class TokenStream(CacheReader[np.ndarray]):
       eos_id: the id to put after each document, or None for none.
     """
 
-    held_records = 128  # 4 MB, all of a small corpus, neighbours in a large one
+    held_records = 2048  # 64 MB: all of a corpus that is shuffled row by row
 
     def __init__(self, cache: "Cache", eos_id: int | None):
         super().__init__([cache])
@@ -38,31 +42,48 @@ class TokenStream(CacheReader[np.ndarray]):
     def read(self, start: int, count: int) -> np.ndarray:
         """Returns int32 [count]: the tokens from `start` on, beginning again after the last.
 
+        The records that hold them are kept.
+
         Raises:
           MachineError: a record is damaged.
         """
+        return self._read(start, count, self._kept_records)
+
+    def load(self, start: int, count: int) -> np.ndarray:
+        """Returns what `read` does, by one read of each shard; nothing is kept.
+
+        Raises:
+          MachineError: a record is damaged.
+        """
+        return self._read(start, count, self.load_records)
+
+    def _kept_records(self, shard: int, first: int, end: int) -> list[np.ndarray]:
+        return [self.record(shard, record) for record in range(first, end)]
+
+    def _read(self, start: int, count: int, records_of: _RecordsOf) -> np.ndarray:
         parts = []
         while count > 0:
             start %= len(self)
-            part = self._read_shard(start, count)
+            part = self._read_shard(start, count, records_of)
             parts.append(part)
             start, count = start + len(part), count - len(part)
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
 
-    def _read_shard(self, start: int, count: int) -> np.ndarray:
+    def _read_shard(self, start: int, count: int, records_of: _RecordsOf) -> np.ndarray:
         """Returns up to `count` tokens from `start` on, as many as lie in one shard."""
         # Empty shards share their start with the next one: the last such is the one that has it.
-        shard = int(np.searchsorted(self._starts, start, side="right")) - 1
+        shard = int(self._starts.searchsorted(start, side="right")) - 1
         offset = start - int(self._starts[shard])
         starts = self.record_starts(shard)
-        first = int(np.searchsorted(starts, offset, side="right")) - 1
-        last = int(np.searchsorted(starts, offset + count, side="left"))
-        tokens = [self.record(shard, record) for record in range(first, min(last, len(starts) - 1))]
+        first, end = _records_with(starts, offset, min(offset + count, int(starts[-1])))
+        tokens = records_of(shard, first, end)
         begin = offset - int(starts[first])
-        return np.concatenate(tokens)[begin : begin + count]
+        whole = tokens[0] if len(tokens) == 1 else np.concatenate(tokens)
+        return whole[begin : begin + count]
 
     def _starts_in(self, index: np.ndarray) -> np.ndarray:
-        return index[:, 0] if self._eos_id is None else index.sum(axis=1)
+        starts = index[:, 0] if self._eos_id is None else index.sum(axis=1, dtype=np.int64)
+        return starts.astype(np.min_scalar_type(starts[-1]))
 
     def _content(self, record: records.Record) -> np.ndarray:
         """Returns int32 [tokens], and ends of documents if any."""
@@ -101,9 +122,26 @@ class Rows:
         return self._stream.read(self._offset(epoch) + index * self._window, self._window)
 
     def _offset(self, epoch: int) -> int:
-        if self._seed is None:
-            return 0
-        return int(rng_for(self._seed, epoch).integers(self._window))
+        return 0 if self._seed is None else offset(self._seed, epoch, self._window)
+
+
+@lru_cache(maxsize=64)
+def offset(seed: int, epoch: int, window: int) -> int:
+    """Returns the token at which rows of `window` tokens begin in `epoch`, below `window`."""
+    return int(rng_for(seed, epoch).integers(window))
+
+
+def _records_with(starts: np.ndarray, first: int, end: int) -> tuple[int, int]:
+    """Returns the first record that has a token in `first`..`end - 1`, and the one after the last.
+
+    Args:
+      starts: integer [records + 1], the first token of each record.
+      first, end: between the first of these and the last.
+    """
+    # Of the array's own type: numpy would copy the whole array to another for each search.
+    place = starts.dtype.type
+    record = starts.searchsorted(place(first), side="right") - 1
+    return int(record), int(starts.searchsorted(place(end), side="left"))
 
 
 def _with_ends(record: records.Record, eos_id: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import seqio
@@ -89,7 +90,8 @@ class Written:
     """What `_write` says of the documents in a shard.
 
     Attributes:
-      index: int64 [records + 1, 2], tokens and documents before each record.
+      index: unsigned [records + 1, 2], tokens and documents before each record, in the narrowest
+        type that holds them: a process reads it of every shard.
       lengths: int32 [documents, features].
     """
 
@@ -123,7 +125,7 @@ def build(job: Job, progress: Callable[[int, int], None] | None = None) -> manif
     ids = vocabularies.load(registry.vocabulary(task), job.cache_dir)
     features = registry.objective(task).document_features
     counts = Tokenised()
-    documents = _permuted(_documents(task, features, job, counts), job.index)
+    documents = permuted(_documents(task, features, job, counts), job.index)
     temporary = job.path.with_name(f"{job.path.name}.{os.getpid()}.tmp")
     try:
         written = _write(
@@ -214,9 +216,9 @@ def _check_spec(
             )
 
 
-def _permuted(documents: Iterator[Document], shard: int) -> Iterator[Document]:
+def permuted(documents: Iterable[Any], shard: int) -> Iterator[Any]:
     """Yields the documents in a random order that depends on `shard` and their number alone."""
-    window: list[Document] = []
+    window: list[Any] = []
     rng = rng_for(_ORDER_SEED, shard)
     for document in documents:
         window.append(document)
@@ -251,7 +253,8 @@ def _write(
     finally:
         with _writing(path):
             writer.close()
-    return Written(np.cumsum(np.array(sizes, np.int64), axis=0), np.concatenate(lengths))
+    index = np.cumsum(np.array(sizes, np.int64), axis=0)
+    return Written(index.astype(np.min_scalar_type(index[-1].max())), np.concatenate(lengths))
 
 
 def _groups(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:

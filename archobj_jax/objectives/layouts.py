@@ -6,6 +6,7 @@ several; each is a segment, numbered from 1, that attention keeps apart. 0 is pa
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -101,17 +102,17 @@ class DecoderLayout:
 
     def row(self, examples: Sequence[Example], lengths: Lengths) -> Row:
         """Returns the row; see the class."""
-        row = _zeros(self.spec(lengths))
+        row = _zeros(self, lengths)
         sizes = [_inputs(example).size + example["targets"].size for example in examples]
         _check_fit("inputs and targets", sizes, row["decoder_target_tokens"].size)
         start = 0
         for segment, (example, size) in enumerate(zip(examples, sizes, strict=True), start=1):
             inputs = _inputs(example)
-            row["decoder_target_tokens"][start : start + inputs.size] = inputs
-            _place_decoder(row, example["targets"], segment, start, offset=inputs.size)
             if inputs.size:
+                row["decoder_target_tokens"][start : start + inputs.size] = inputs
                 prefix = min(inputs.size + 1, size)
                 row["decoder_causal_attention"][start : start + prefix] = 1
+            _place_decoder(row, example["targets"], segment, start, offset=inputs.size)
             start += size
         return row
 
@@ -164,7 +165,7 @@ class EncoderDecoderLayout:
 
     def row(self, examples: Sequence[Example], lengths: Lengths) -> Row:
         """Returns the row; see the class."""
-        row = _zeros(self.spec(lengths))
+        row = _zeros(self, lengths)
         lone_eos = np.array([self.eos_id], np.int32)
         read = [inputs if (inputs := _inputs(example)).size else lone_eos for example in examples]
         targets = [example["targets"] for example in examples]
@@ -175,7 +176,7 @@ class EncoderDecoderLayout:
             at = slice(encoder_start, encoder_start + source.size)
             row["encoder_input_tokens"][at] = source
             row["encoder_segment_ids"][at] = segment
-            row["encoder_positions"][at] = np.arange(source.size)
+            row["encoder_positions"][at] = _positions(source.size)
             _place_decoder(row, target, segment, decoder_start)
             encoder_start += source.size
             decoder_start += target.size
@@ -192,7 +193,7 @@ def _place_decoder(
     row["decoder_loss_weights"][start + offset : end] = 1
     row["decoder_input_tokens"][start + 1 : end] = tokens[start : end - 1]
     row["decoder_segment_ids"][start:end] = segment
-    row["decoder_positions"][start:end] = np.arange(end - start)
+    row["decoder_positions"][start:end] = _positions(end - start)
 
 
 def _decoder_spec(shape: tuple[int, ...]) -> Spec:
@@ -210,8 +211,23 @@ def _inputs(example: Example) -> np.ndarray:
     return example.get("inputs", _NO_TOKENS)
 
 
-def _zeros(spec: Spec) -> Row:
+def _zeros(layout: DecoderLayout | EncoderDecoderLayout, lengths: Lengths) -> Row:
+    spec = _spec(layout, tuple(lengths.items()))
     return {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
+
+
+@lru_cache(maxsize=64)
+def _spec(
+    layout: DecoderLayout | EncoderDecoderLayout, lengths: tuple[tuple[str, int], ...]
+) -> Spec:
+    """Returns what `layout.spec` does, once for all rows."""
+    return layout.spec(dict(lengths))
+
+
+@lru_cache(maxsize=1024)
+def _positions(size: int) -> np.ndarray:
+    """Returns int32 [size], to be read only."""
+    return np.arange(size, dtype=np.int32)
 
 
 def _check(lengths: Lengths) -> None:

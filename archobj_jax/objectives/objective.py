@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import DTypeLike
 
 from archobj_jax import errors
 
@@ -80,8 +82,26 @@ def rng_for(seed: int, index: int) -> np.random.Generator:
     Philox is counter-based: each key is a stream of its own (Salmon et al. 2011, "Parallel random
     numbers: as easy as 1, 2, 3"), here with `seed` as the high and `index` as the low 64 bits.
     """
-    low = 2**64
-    return np.random.Generator(np.random.Philox(key=(seed % low) << 64 | index % low))
+    key: Any = _Key((index % _WORD, seed % _WORD))  # numpy's annotation has its own class only
+    return np.random.Generator(np.random.Philox(key))
+
+
+_WORD = 2**64
+
+
+class _Key(ISeedSequence):
+    """A Philox key, given as a seed: with `key=`, numpy asks the system for entropy all the same.
+
+    Args:
+      words: the low and the high 64 bits.
+    """
+
+    def __init__(self, words: tuple[int, int]):
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint64) -> np.ndarray:
+        """Returns uint64 [2]; Philox takes these words for its key as they are."""
+        return np.array(self._words[:n_words], dtype)
 
 
 def eos_id(owner: str, vocabulary: Vocabulary) -> int:

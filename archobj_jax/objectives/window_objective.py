@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -65,7 +66,7 @@ class WindowObjective(Objective):
           UserError: the lengths or the vocabulary do not suit the objective.
           ValueError: `tokens` is not one window long.
         """
-        window = self.window(lengths)
+        window = _window(self, tuple(lengths.items()))
         if tokens.shape != (window,):
             raise ValueError(
                 f"{self.name}: expected a window of shape {(window,)}, got {tokens.shape}"
@@ -97,3 +98,9 @@ class WindowObjective(Objective):
             self.sequence_length if sequence_length is None else sequence_length,
             self.output_features if output_features is None else output_features,
         )
+
+
+@lru_cache(maxsize=64)
+def _window(objective: WindowObjective, lengths: tuple[tuple[str, int], ...]) -> int:
+    """Returns what `objective.window` does, once for all rows."""
+    return objective.window(dict(lengths))

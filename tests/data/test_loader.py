@@ -106,7 +106,7 @@ def test_unshuffled_rows_come_in_order(config):
     first = take(config, 3)["decoder_target_tokens"].reshape(-1, 48)
     layout = DecoderLayout()
     (part,) = parts.parts(parts.components(config, layout), config, layout)
-    rows = part.rows(endless=False)
+    rows = part.rows()
     np.testing.assert_array_equal(
         first, np.stack([rows[i]["decoder_target_tokens"] for i in range(12)])
     )
@@ -249,6 +249,12 @@ def test_mistakes_are_one_message(config, change, message):
 def test_a_batch_has_at_least_one_row(config):
     with pytest.raises(UserError, match="BATCH_SIZE is 0"):
         dataclasses.replace(config, batch_size=0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("workers", -1), ("threads", 0), ("prefetch", 0)])
+def test_what_makes_batches_ahead_is_checked(config, name, value):
+    with pytest.raises(UserError, match=f"DatasetConfig.{name} is {value}; expected at least"):
+        dataclasses.replace(config, **{name: value})
 
 
 def test_rows_that_are_not_of_the_batch_are_refused(config):

@@ -33,6 +33,14 @@ def test_rng_for_depends_on_seed_and_index_alone():
     assert len({draws(*key) for key in keys}) == len(keys)
 
 
+def test_rng_for_is_philox_keyed_by_seed_and_index():
+    for seed, index in [(0, 0), (-1, 3), (2**63, 2**40), (7, -2)]:
+        words = [index % 2**64, seed % 2**64]
+        expected = np.random.Philox(key=words[1] << 64 | words[0])
+        found = rng_for(seed, index).bit_generator
+        np.testing.assert_array_equal(found.random_raw(5), expected.random_raw(5))
+
+
 @EACH
 def test_examples_are_a_function_of_window_and_key(objective, lengths, vocabulary):
     tokens = raw_tokens(objective.window(lengths))
