@@ -8,7 +8,7 @@ from gin import config as gin_config
 from archobj_jax.config import checks, files
 from archobj_jax.config.exceptions import unwrapped
 from archobj_jax.config.names import register
-from archobj_jax.config.statements import Reader
+from archobj_jax.config.statements import Outline, Reader
 
 T = TypeVar("T")
 
@@ -40,7 +40,11 @@ def parse(
     """
     global _reader, _functions
     gin_config.clear_config()
-    _reader = Reader(files.search_path(search_paths))
+    outline = Outline(files.search_path(search_paths))
+    for name in gin_files:
+        outline.read_file(name)
+    outline.check_flags(gin_bindings)
+    _reader = Reader(outline.folders)
     for name in gin_files:
         _reader.read_file(name)
     _functions = [register(function) for function in functions]

@@ -31,13 +31,11 @@ class Reader:
         folders: the search path of gin files.
         places: where each binding was last set: `FILE line N` or the flag.
         flags: the bindings that the command line set, with the flag.
-        macros: the macros that the files define or read, which flags may set.
     """
 
     folders: Sequence[Path]
     places: dict[Key, str] = field(default_factory=dict)
     flags: dict[Key, Flag] = field(default_factory=dict)
-    macros: set[str] = field(default_factory=set)
     _imports: list[config_parser.ImportStatement] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
 
@@ -50,7 +48,7 @@ class Reader:
         names = Names()
         with _asked(names):
             for place, statement in _statements(
-                text, lambda line: f"{path} line {line}", self.macros
+                text, lambda line: f"{path} line {line}", self._delegate()
             ):
                 if isinstance(statement, config_parser.IncludeStatement):
                     self.read_file(statement.filename, asked_by=place)
@@ -64,20 +62,14 @@ class Reader:
     def read_flags(self, bindings: Sequence[str]) -> None:
         """Sets `NAME=VALUE` bindings, over what the files say; raises `UserError` with the flag."""
         names = CommandLineNames(self._imports)
-        flags = [Flag.parse(binding) for binding in bindings]
-        read: set[str] = set()  # macros that one flag may read from another
         with _asked(names):
-            statements = [
-                (flag, statement)
-                for flag in flags
-                for _, statement in _statements(flag.statement(), flag.place, read)
-            ]
-            for flag, statement in statements:
-                with _at(str(flag)):
-                    if not statement.arg_name:
-                        self._check_macro(statement, read)
-                    key = self._take(names, statement, str(flag))
-                self.flags[key] = flag
+            for flag in map(Flag.parse, bindings):
+                for _, statement in _statements(flag.statement(), flag.place, self._delegate()):
+                    with _at(str(flag)):
+                        self.flags[self._take(names, statement, str(flag))] = flag
+
+    def _delegate(self) -> config_parser.ParserDelegate:
+        return gin_config.ParserDelegate()
 
     def _take(self, names: Names, statement: Statement, place: str) -> Key:
         """Applies one statement; returns the key of the binding, blank for other statements."""
@@ -94,48 +86,81 @@ class Reader:
             binding = (statement.scope, statement.selector, statement.arg_name)
             key = (statement.scope, configurable.selector, statement.arg_name)
         else:
-            macro = _macro_name(statement)
-            self.macros.add(macro)
-            key = binding = (macro, MACRO, "value")
+            key = binding = (_macro_name(statement), MACRO, "value")
         gin_config.bind_parameter(binding, statement.value)
         self.places[key] = place
         return key
 
-    def _check_macro(self, statement: config_parser.BindingStatement, read: set[str]) -> None:
-        name = _macro_name(statement)
-        if name not in self.macros | read:
-            hint = did_you_mean(name, self.macros)
-            if definer := files.definer(name, self.folders):
-                hint += f" {definer} reads it: add --gin_file={definer} after the others."
-            raise UserError(f"no gin file defines or reads '{name}', so it would do nothing.{hint}")
+
+@dataclass
+class Outline(Reader):
+    """Reads which macros the files define or read, which flags may set; sets and imports nothing.
+
+    A mistake in a file's syntax or a macro's name is so told without the seconds of imports.
+    """
+
+    macros: set[str] = field(default_factory=set)
+
+    def check_flags(self, bindings: Sequence[str]) -> None:
+        """Raises `UserError` for the first flag whose macro no file, and no other flag, knows."""
+        flags = [Flag.parse(binding) for binding in bindings]
+        known = _MacroNames(set(self.macros))
+        statements = [
+            (flag, statement)
+            for flag in flags
+            for _, statement in _statements(flag.statement(), flag.place, known)
+        ]
+        for flag, statement in statements:
+            name = _macro_name(statement)
+            if not statement.arg_name and name not in known.macros:
+                raise UserError(
+                    f"{flag}: no gin file defines or reads '{name}', so it would do nothing."
+                    + self._hint(name)
+                )
+
+    def _delegate(self) -> config_parser.ParserDelegate:
+        return _MacroNames(self.macros)
+
+    def _take(self, names: Names, statement: Statement, place: str) -> Key:
+        del names, place
+        if isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
+            self.macros.add(_macro_name(statement))
+        return ("", "", "")
+
+    def _hint(self, name: str) -> str:
+        hint = did_you_mean(name, self.macros)
+        if definer := files.definer(name, self.folders):
+            hint += f" {definer} reads it: add --gin_file={definer} after the others."
+        return hint
 
 
-class _Delegate(gin_config.ParserDelegate):
-    """Notes which macros are read."""
+class _MacroNames(config_parser.ParserDelegate):
+    """Notes which macros are read, and looks nothing up."""
 
     def __init__(self, macros: set[str]):
-        super().__init__()
-        self._macros = macros
+        self.macros = macros
 
-    def macro(self, name: str) -> gin_config.ConfigurableReference:
-        if not gin_config._CONSTANTS.matching_selectors(name):
-            self._macros.add(name)
-        return super().macro(name)
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
+        del scoped_configurable_name, evaluate
+
+    def macro(self, macro_name: str) -> None:
+        if not gin_config._CONSTANTS.matching_selectors(macro_name):
+            self.macros.add(macro_name)
 
 
 def _statements(
-    text: str, place: Callable[[int], str], macros: set[str]
+    text: str, place: Callable[[int], str], delegate: config_parser.ParserDelegate
 ) -> Iterator[tuple[str, Statement]]:
-    """Yields (place, statement), and adds the macros that are read to `macros`.
+    """Yields (place, statement).
 
     Args:
         text: gin statements.
         place: names a line of the text in errors.
-        macros: filled.
+        delegate: what references and macros in values become.
     """
     parser = None
     try:
-        parser = config_parser.ConfigParser(io.StringIO(text), _Delegate(macros))
+        parser = config_parser.ConfigParser(io.StringIO(text), delegate)
         for statement in parser:
             yield place(statement.location.line_num), statement
     except SyntaxError as error:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grain
 import numpy as np
@@ -172,8 +173,8 @@ def describe(config: DatasetConfig, layout: Layout) -> Description:
     )
 
 
-def vocabulary(config: DatasetConfig) -> dict[str, str]:
-    """Returns "title" and "fingerprint" of the tasks' vocabulary; makes or fetches it if need be.
+def vocabulary(config: DatasetConfig) -> dict[str, Any]:
+    """Returns the record of the tasks' vocabulary; makes or fetches it if need be.
 
     Raises:
       UserError: an unknown name or split, or a vocabulary that cannot be read.
@@ -182,7 +183,7 @@ def vocabulary(config: DatasetConfig) -> dict[str, str]:
     provider = registry.find(config.mixture_or_task_name, config.module)
     first = registry.vocabulary(next(iter(registry.tasks(provider, config.split))))
     vocabularies.load(first, config.cache_dir)
-    return {"title": vocabularies.title(first), "fingerprint": vocabularies.fingerprint(first)}
+    return vocabularies.record(first)
 
 
 def check_names(config: DatasetConfig) -> None:

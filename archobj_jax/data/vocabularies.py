@@ -15,7 +15,7 @@ from typing import Any
 
 import seqio
 
-from archobj_jax.data import atomic, embedded
+from archobj_jax.data import atomic, embedded, pieces
 from archobj_jax.data.token_ids import TokenIds
 from archobj_jax.errors import MachineError, UserError
 
@@ -123,10 +123,21 @@ def title(vocabulary: seqio.Vocabulary) -> str:
 def fingerprint(vocabulary: seqio.Vocabulary) -> str:
     """Returns 16 hex digits that hash the model's content and its extra ids (loads the model)."""
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-        content = hashlib.sha256(vocabulary.sp_model).hexdigest()
-    else:
-        content = json.dumps([type(vocabulary).__name__, vocabulary.vocab_size])
+        return pieces.fingerprint(vocabulary.sp_model, vocabulary.extra_ids)
+    content = json.dumps([type(vocabulary).__name__, vocabulary.vocab_size])
     return hashlib.sha256(f"{content} {vocabulary.extra_ids}".encode()).hexdigest()[:16]
+
+
+def record(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
+    """Returns what a checkpoint tells of its vocabulary, as JSON (loads the model).
+
+    "title" and "fingerprint"; of SentencePiece also "file" and "extra_ids", by which
+    `inference.vocabulary` reads it again without its task.
+    """
+    told = {"title": title(vocabulary), "fingerprint": fingerprint(vocabulary)}
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        told |= {"file": vocabulary.sentencepiece_model_file, "extra_ids": vocabulary.extra_ids}
+    return told
 
 
 def _embedded_model(cache_dir: Path) -> Path:

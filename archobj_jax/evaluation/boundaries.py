@@ -10,8 +10,8 @@ and each is tokenised by itself, as its examples in training were.
 import dataclasses
 
 import numpy as np
-import seqio
 
+from archobj_jax.inference.vocabulary import Vocabulary
 from archobj_jax.objectives.layouts import Layout
 
 MAX_LENGTH = 2048
@@ -45,13 +45,13 @@ class Boundaries:
         else each by themselves.
     """
 
-    vocabulary: seqio.Vocabulary
+    vocabulary: Vocabulary
     one_sequence: bool
     max_length: int = MAX_LENGTH
 
     @classmethod
     def of(
-        cls, vocabulary: seqio.Vocabulary, layout: Layout, *, max_length: int = MAX_LENGTH
+        cls, vocabulary: Vocabulary, layout: Layout, *, max_length: int = MAX_LENGTH
     ) -> "Boundaries":
         """Those of an architecture: one sequence if its rows have one side."""
         return cls(vocabulary, len(layout.room({"inputs": 1, "targets": 1})) == 1, max_length)

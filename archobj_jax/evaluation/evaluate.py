@@ -6,28 +6,27 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import seqio
 from etils import epath
 
 from archobj_jax.architectures.architecture import Architecture
-from archobj_jax.data import registry, vocabularies
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation import lm_eval
 from archobj_jax.evaluation.aggregation import Aggregation, evaluation_results
 from archobj_jax.evaluation.harness_tasks import HarnessTasks
 from archobj_jax.evaluation.results import Checkpoint, Lineage, TaskResult
-from archobj_jax.evaluation.seqio_tasks import Reading
 from archobj_jax.evaluation.statistics import Bootstrap, OverPrompts
 from archobj_jax.evaluation.tables import results_table
-from archobj_jax.evaluation.task_evaluation import prepare
 from archobj_jax.inference.journal import Journal, fingerprint
 from archobj_jax.inference.predictor import BATCH_TOKENS, Predictor
 from archobj_jax.inference.runner import Runner
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import compilation, lineage, restoring
+
+if TYPE_CHECKING:
+    from archobj_jax.evaluation.seqio_evaluation import SeqioEvaluation
 
 _PACKAGES = ("archobj_jax", "jax", "jaxlib", "flax", "seqio", "sentencepiece", "numpy", "lm_eval")
 
@@ -50,7 +49,7 @@ class SeqioTasks:
     """
 
     mixture_or_task_name: str | Sequence[str] = ()
-    module: registry.Modules = None
+    module: str | Sequence[str] | None = None
     split: str = "validation"
     task_feature_lengths: Mapping[str, int] = dataclasses.field(
         default_factory=lambda: {"inputs": 1024, "targets": 256}
@@ -74,23 +73,6 @@ class SeqioTasks:
         """The tasks and mixtures."""
         given = self.mixture_or_task_name
         return (given,) if isinstance(given, str) else tuple(given)
-
-    def tasks(self) -> list[seqio.Task]:
-        """Each task once, in the order of the names.
-
-        Raises:
-          UserError: a name is not registered, or has no such split.
-        """
-        found = {
-            task.name: task
-            for name in self.names
-            for task in registry.tasks(registry.find(name, self.module), self.split)
-        }
-        return list(found.values())
-
-    def reading(self) -> Reading:
-        """Which examples are read."""
-        return Reading(self.split, self.task_feature_lengths, self.num_examples)
 
 
 def evaluate(
@@ -145,7 +127,7 @@ def evaluate(
     found = restoring.find_checkpoint(checkpoint_path)
     about = restoring.read_about(found)
     _check_model(model, about["model"], str(found))
-    tasks = seqio_tasks.tasks()
+    chosen = _found(seqio_tasks)
     compilation.use_cache(compilation_cache_dir)
     predictor = Predictor.from_checkpoint(str(found), cache_dir=cache_dir, partitioner=partitioner)
     folder = epath.Path(output_dir) if output_dir else _default_folder(found)
@@ -160,7 +142,16 @@ def evaluate(
     runner = Runner(predictor, Journal(folder / "journal"), batch_tokens, identity)
     bootstrap = Bootstrap(seed=random_seed, resamples=resamples)
 
-    made, failed = _seqio_results(seqio_tasks, tasks, runner, bootstrap)
+    made: list[TaskResult] = []
+    failed: dict[str, str] = {}
+    if chosen is not None:
+        made, failed = chosen.results(
+            runner,
+            bootstrap,
+            vocabulary=about["model"]["vocabulary"],
+            cache_dir=cache_dir or about["model"]["cache_dir"],
+            tell_failure=_tell_failure,
+        )
     if harness_tasks.all_names:
         more, more_failed = harness_tasks.evaluate(runner, bootstrap, _tell_failure)
         made, failed = made + more, failed | more_failed
@@ -170,7 +161,7 @@ def evaluate(
         name += f"_first_{seqio_tasks.num_examples}"  # no evaluation of the whole takes its place
     evaluated = evaluation_results(
         made,
-        aggregation=_aggregation(name, seqio_tasks, tasks, made, failed, over_prompts),
+        aggregation=_aggregation(name, seqio_tasks, chosen, made, failed, over_prompts),
         bootstrap=bootstrap,
         checkpoint=_checkpoint(found, about, predictor.step),
         versions=_versions(),
@@ -197,35 +188,13 @@ def evaluate(
         )
 
 
-def _seqio_results(
-    config: SeqioTasks, tasks: Sequence[seqio.Task], runner: Runner, bootstrap: Bootstrap
-) -> tuple[list[TaskResult], dict[str, str]]:
-    """Results of the tasks, and why others have none, by name."""
-    made: list[TaskResult] = []
-    failed: dict[str, str] = {}
-    for task in tasks:
-        try:
-            _check_vocabulary(task, runner.predictor.vocabulary)
-            prepared = prepare(task, config.reading(), unconditional=config.unconditional)
-            made.append(prepared.evaluate(runner, bootstrap))
-        except UserError as error:
-            failed[task.name] = str(error)
-            _tell_failure(task.name, str(error))
-    return made, failed
+def _found(config: SeqioTasks) -> "SeqioEvaluation | None":
+    if not config.names:
+        return None
+    # SeqIO brings TensorFlow, whose import takes seconds: mistakes in flags are told before.
+    from archobj_jax.evaluation.seqio_evaluation import SeqioEvaluation
 
-
-def _check_vocabulary(task: seqio.Task, expected: seqio.Vocabulary) -> None:
-    """Checks that a task's token ids mean to the model what they mean to the task."""
-    ours = registry.vocabulary(task)
-    if ours == expected:
-        return
-    fingerprints = [vocabularies.fingerprint(each) for each in (ours, expected)]
-    if fingerprints[0] != fingerprints[1]:
-        raise UserError(
-            f"task {task.name} has the vocabulary {vocabularies.title(ours)} (fingerprint "
-            f"{fingerprints[0]}), the checkpoint was trained with {vocabularies.title(expected)} "
-            f"(fingerprint {fingerprints[1]}); evaluate on a task that has the latter."
-        )
+    return SeqioEvaluation.of(config)
 
 
 def _check_model(expected: Architecture | None, record: Mapping[str, Any], where: str) -> None:
@@ -263,7 +232,7 @@ def _file_name(names: Sequence[str]) -> str:
 def _aggregation(
     name: str,
     config: SeqioTasks,
-    tasks: Sequence[seqio.Task],
+    chosen: "SeqioEvaluation | None",
     made: Sequence[TaskResult],
     failed: Iterable[str],
     over_prompts: OverPrompts,
@@ -271,7 +240,7 @@ def _aggregation(
     """The mean over data sets, if there are several; those without any result are missing in it."""
     # A task of the harness that failed would have been a data set of its own.
     wanted: dict[str, str | None] = {task_name: task_name for task_name in failed}
-    wanted |= {task.name: getattr(task.source, "group", None) for task in tasks}
+    wanted |= {} if chosen is None else chosen.data_sets
     wanted |= {result.name: result.group for result in made}
     groups: dict[str, set[str]] = {data_set: set() for data_set in config.data_sets}
     for task_name, group in wanted.items():

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import seqio
 
 from archobj_jax.errors import UserError
 from archobj_jax.inference.batching import Batch, batches, bucket
@@ -14,6 +13,7 @@ from archobj_jax.inference.sampling import Sampling
 from archobj_jax.inference.stops import Stops
 from archobj_jax.inference.strategies import Ended, Hypothesis, Strategy, Trace
 from archobj_jax.inference.token_loop import CHUNK, TokenLoop
+from archobj_jax.inference.vocabulary import Vocabulary
 from archobj_jax.objectives import Layout
 from archobj_jax.training.state import Blueprint
 
@@ -101,7 +101,7 @@ class Generated:
 def generate(
     blueprint: Blueprint,
     params: Mapping,
-    vocabulary: seqio.Vocabulary,
+    vocabulary: Vocabulary,
     prompts: Sequence[np.ndarray],
     config: Generation,
     *,

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import seqio
 
-from archobj_jax.data import registry, vocabularies
 from archobj_jax.inference import decoding
 from archobj_jax.inference.decoding import Generated, Generation, OnText
 from archobj_jax.inference.questions import Question, Score
 from archobj_jax.inference.scoring import Scoring
+from archobj_jax.inference.vocabulary import Vocabulary, recorded_vocabulary
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import lineage, restoring
 from archobj_jax.training.state import Blueprint
@@ -27,7 +26,7 @@ class Predictor:
 
     blueprint: Blueprint
     params: Mapping
-    vocabulary: seqio.Vocabulary
+    vocabulary: Vocabulary
     step: int
 
     @classmethod
@@ -53,8 +52,8 @@ class Predictor:
           MachineError: it is damaged.
         """
         found = restoring.find_checkpoint(path)
-        record = restoring.read_about(found)["model"]
-        architecture = lineage.recorded_model(record, where=str(found))
+        about = restoring.read_about(found)
+        architecture = lineage.recorded_model(about["model"], where=str(found))
         if partitioner is None:
             partitioner = Partitioner()
             mesh = partitioner.mesh(jax.local_devices()[:1])
@@ -67,17 +66,8 @@ class Predictor:
             "params": blueprint.abstract_params(),
         }
         restored = restoring.restore(found, wanted)
-        task = registry.find(record["mixture_or_task_name"], record["mixture_or_task_module"])
-        vocabulary = registry.vocabulary(seqio.get_subtasks(task)[0])
-        vocabularies.load(vocabulary, cache_dir or record["cache_dir"])
-        lineage.check_same_vocabulary(
-            restoring.read_about(found),
-            {
-                "title": vocabularies.title(vocabulary),
-                "fingerprint": vocabularies.fingerprint(vocabulary),
-            },
-            where=f"CHECKPOINT_PATH: {found}",
-            advice=f"Its own is that of the task '{task.name}', which is another one here.",
+        vocabulary = recorded_vocabulary(
+            about, cache_dir=cache_dir, where=f"CHECKPOINT_PATH: {found}"
         )
         return cls(blueprint, restored.state["params"], vocabulary, int(restored.state["step"]))
 

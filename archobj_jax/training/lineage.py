@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archobj_jax.architectures.architecture import (
     Architecture,
@@ -12,8 +12,11 @@ from archobj_jax.architectures.architecture import (
     NonCausalDecoder,
 )
 from archobj_jax.architectures.network import NetworkConfig
-from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
+
+if TYPE_CHECKING:
+    # SeqIO, which the loader needs, imports TensorFlow; reading a checkpoint needs neither.
+    from archobj_jax.data.loader import DatasetConfig
 
 _ARCHITECTURES: Mapping[str, type[Architecture]] = {
     cls.__name__: cls for cls in (CausalDecoder, NonCausalDecoder, EncoderDecoder)
@@ -117,7 +120,7 @@ def counted(tokens: float) -> str:
 
 
 def model_record(
-    model: Architecture, dataset: DatasetConfig, *, vocabulary: Mapping[str, str]
+    model: Architecture, dataset: "DatasetConfig", *, vocabulary: Mapping[str, str]
 ) -> dict[str, Any]:
     """What one needs to use a checkpoint again: the model and its vocabulary, as JSON.
 

@@ -89,6 +89,14 @@ def test_gin_files(body: str, expected: str, tmp_path):
     assert re.search(expected, found), found
 
 
+def test_a_misspelt_macro_is_told_before_anything_is_imported(tmp_path):
+    path = tmp_path / "mine.gin"
+    path.write_text(f"{HEAD}import tests.config.modls\n")
+    files = [EXPERIMENT, str(path)]
+    assert message("MODLE_DIR=x", files=files).startswith("--gin.MODLE_DIR=x: no gin file defines")
+    assert "there is no module 'tests.config.modls'" in message("MODEL_DIR=x", files=files)
+
+
 def test_a_file_that_includes_itself(tmp_path):
     path = tmp_path / "mine.gin"
     path.write_text(f"include '{path}'\n")
