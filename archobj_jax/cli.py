@@ -35,7 +35,7 @@ exit status:
   2   something in the command, a gin file or the data needs mending; the message says what
   74  a disk, a shard or a checkpoint failed; what was saved is intact, the message says what next
   75  stopped by SIGTERM after saving; the same command goes on from there
-  130 stopped by Ctrl-C; `archobj train` has saved before"""
+  130 stopped by Ctrl-C; `archobj train` saves first, once it is at its steps"""
 
 _GIN_FLAGS = """\
 Gin files and --gin flags are T5X's. A later file overrides an earlier one, a flag overrides the

@@ -59,6 +59,7 @@ def compared(scratch: Path, adapted: Path) -> dict[str, object]:
     tokens, loss = reference[-1]
     needed = tokens_to_reach(ours, loss)
     return {
+        "benchmark": "adaptation_speedup",
         "what": "tokens from scratch for each one from another checkpoint, at equal held-out loss",
         "on": "metrics.jsonl of two runs",
         "scratch": notation(lineage(scratch)),

@@ -11,11 +11,11 @@ import statistics
 import tempfile
 
 import jax
+import jax.numpy as jnp
 
 from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
 from archobj_jax.training.state import TrainState
 
-jnp = jax.numpy
 _ROWS = 1024
 
 
@@ -46,6 +46,7 @@ def main() -> None:
     # The first save of a process compiles the checksums and makes Orbax's threads.
     blocked_seconds, write_seconds = map(statistics.median, (blocked[1:], written[1:]))
     figures = {
+        "benchmark": "checkpoint_blocking",
         "what": "seconds that a save blocks the loop, and that its write takes",
         "on": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "parameters": arrays * shape[0] * shape[1],

@@ -157,6 +157,9 @@ def _counted(folder: Path) -> dict[str, int]:
     steps = _Steps()
     logging.getLogger("jax._src.dispatch").addHandler(steps)
     jax.config.update("jax_log_compiles", True)
+    # The messages are counted, not printed.
+    logging.getLogger("jax").handlers = [logging.NullHandler()]
+    logging.getLogger("jax").propagate = False
     status = cli.main(
         [
             *_RUN,

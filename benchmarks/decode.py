@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 
 from archobj_jax.architectures.architecture import Architecture, CausalDecoder, EncoderDecoder
@@ -43,6 +44,7 @@ def main() -> None:
             {
                 "benchmark": "decode",
                 "what": f"greedy decoding of {ROWS} prompts of {PROMPT} tokens",
+                "on": f"{jax.device_count()} {jax.devices()[0].device_kind}",
                 "network": DESCRIPTION,
                 "figures": figures,
                 "ratio": {f["architecture"]: f["fixed_over_growing"] for f in figures},

@@ -80,6 +80,11 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
     flags = parser.parse_args()
+    if flags.batches < 4 * DatasetConfig.prefetch:
+        parser.error(
+            f"--batches={flags.batches}: give at least {4 * DatasetConfig.prefetch}; "
+            f"{DatasetConfig.prefetch} are made ahead"
+        )
     with tempfile.TemporaryDirectory() as folder:
         documents = _make_cache(Path(folder))
         takes = _takes(folder, documents, flags.workers, flags.batches)

@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 
+import jax
 import numpy as np
 
 from archobj_jax.architectures.architecture import CausalDecoder, EncoderDecoder
@@ -55,6 +56,7 @@ def main() -> None:
             {
                 "benchmark": "rank_scoring",
                 "what": f"{CHOICES} choices that share a prompt, against one pair at a time",
+                "on": f"{jax.device_count()} {jax.devices()[0].device_kind}",
                 "network": DESCRIPTION,
                 "figures": figures,
                 "ratio": {f"{f['architecture']} {f['prompt']}": f["ratio"] for f in figures},

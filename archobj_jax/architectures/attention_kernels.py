@@ -44,7 +44,12 @@ class Dropout:
 
 
 class AttentionKernel(Protocol):
-    """Computes attention: softmax(query . key + bias, where allowed) . value."""
+    """Computes attention: softmax(query . key + bias, where allowed) . value.
+
+    It is differentiated in query, key, value and bias (which has one row or one for each of the
+    batch, or is None). In decoding L differs from S and keys may be empty places; a query that may
+    attend to nothing attends to all keys alike. Dropout is the same for all queries.
+    """
 
     def unsupported(self, config: NetworkConfig) -> str | None:
         """What of `config` this kernel cannot do, or None."""
@@ -128,7 +133,7 @@ def _attend_forward(
 def _attend_backward(
     residuals: _Residuals, gradient: Array
 ) -> tuple[Array, Array, Array, Array | None, None, None]:
-    """Of what autodiff would keep for each query and key, this keeps the probabilities alone.
+    """From the probabilities alone, of all that there is of each query and key.
 
     With P the probabilities and dP their gradient, that of the logits is P (dP - sum(P dP)), and
     sum(P dP) over the keys is sum(output . its gradient) over the head (Dao et al. 2022, appendix
@@ -142,7 +147,9 @@ def _attend_backward(
         batch_dims=2,
     )
     of_weights = _dropped(_product(gradient, value, 3).reshape(weights.shape), kept)
-    through = jnp.sum(gradient * mixed, axis=-1, keepdims=True, dtype=jnp.float32)
+    through = jnp.sum(
+        gradient.astype(jnp.float32) * mixed.astype(jnp.float32), axis=-1, keepdims=True
+    )
     of_logits = jnp.where(allowed, weights * (of_weights - through), 0.0)
     of_logits = stored(of_logits)
     of_bias = None

@@ -119,7 +119,7 @@ class LanguageModel(nnx.Module, abc.ABC):
 
     def unembed(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """Logits in float32."""
-        return self.output()(hidden)
+        return constrain(self.output()(hidden), ("batch", "length", "vocab"))
 
     def __call__(self, batch: Batch, *, key: PRNGKey | None = None) -> Float[Array, "B T V"]:
         """Teacher-forced logits, float32: position t predicts decoder_target_tokens[:, t]."""

@@ -22,6 +22,10 @@ from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 NORM_EPSILON = 1e-6
 
+RECOMPUTED = functools.partial(jax.checkpoint, prevent_cse=False)
+"""For what costs little to compute again in the backward pass. Layers run under a scan, across
+whose passes nothing is shared by chance."""
+
 
 def dropout(x: Array, rate: float, key: PRNGKey | None) -> Array:
     """Dropout of [B, L, _], shared along the length as T5X has it; none without a key."""
@@ -53,7 +57,7 @@ class RMSNorm(nnx.Module):
             normed = (x * jax.lax.rsqrt(mean_square + NORM_EPSILON)).astype(self.dtype)
             return normed * scale.astype(self.dtype)
 
-        return jax.checkpoint(normed)(x, self.scale[...])
+        return RECOMPUTED(normed)(x, self.scale[...])
 
 
 class Dense(nnx.Module):
@@ -113,7 +117,7 @@ class MlpBlock(nnx.Module):
             product = dropout(product, self.config.dropout_rate, key)
             return self.wo(constrain(product, ("batch", "length", "mlp")))
 
-        return jax.checkpoint(rest)(*projected)
+        return RECOMPUTED(rest)(*projected)
 
 
 class TokenEmbedder(nnx.Module):
@@ -149,7 +153,10 @@ class OutputProjection:
         """Logits in float32."""
         hidden = hidden.astype(jnp.float32)
         if self.tied:
-            logits = (hidden / math.sqrt(hidden.shape[-1])) @ self.kernel.T
-        else:
-            logits = hidden @ self.kernel
-        return constrain(logits, ("batch", "length", "vocab"))
+            return (hidden / math.sqrt(hidden.shape[-1])) @ self.kernel.T
+        return hidden @ self.kernel
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.kernel.shape[0 if self.tied else 1]

@@ -37,8 +37,8 @@ class NetworkConfig:
       logits_via_embedding: tied input and output embeddings, logits scaled by 1/sqrt(D).
       dropout_rate: of embeddings, residuals, feed-forward and attention probabilities.
       dtype: of activations; parameters, norm statistics, softmax and logits are float32.
-      remat_policy: what the backward pass recomputes: "none" nothing, "minimal" all but matrix
-        products, "full" all of each layer.
+      remat_policy: what the backward pass recomputes: "none" only norms and activations,
+        "minimal" all but projections (attention is computed again), "full" all of each layer.
       attention_kernel: a name in `attention_kernels.KERNELS`.
 
     Raises:

@@ -8,7 +8,8 @@ store as many times as there are rows, for ten times the bytes. So an epoch is s
   each shard when they are cached, so that those of a block were no neighbours in the source.)
 - The blocks, in that order, are dealt out to *lanes*, as many as a batch has rows or a multiple;
   row i of the epoch is the next of lane i mod lanes. Rows of a batch come from as many blocks, and
-  a host, which always has the same rows of a batch, reads no block that others read too.
+  a host, which always has the same rows of a batch, reads few blocks that others read too (lanes
+  share a block where one ends and the next begins).
 - Lanes begin and end inside of blocks, each at another place, so that blocks are finished and
   opened one by one and not all at once.
 
@@ -34,6 +35,9 @@ BLOCK_TOKENS = 1 << 16
 
 LANES = 1024
 """At least so many blocks are open at a time: 128 MB."""
+
+ORDER = f"blocks of {BLOCK_TOKENS} in {LANES} lanes"
+"""Names the order, for fingerprints of the data; change it with the order."""
 
 _SPARE_BLOCKS = 64  # finished, and in a batch that is still being made
 

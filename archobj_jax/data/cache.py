@@ -147,11 +147,12 @@ def _build_on_beam(
             "--pipeline_options is for Apache Beam, which is an extra: pip install "
             "'archobj_jax[beam]'; without that option, processes of this machine make the cache"
         ) from error
-    from archobj_jax.data import beam_cache
+    from archobj_jax.data import beam_cache, beam_options
 
+    folders = {building.folder(task, split, root): (task, split) for task, split in wanted}
+    beam_options.new_pipeline(options, list(folders))  # mistakes are told before anything is made
     with contextlib.ExitStack() as locks:
         jobs = []
-        folders = {building.folder(task, split, root): (task, split) for task, split in wanted}
         for folder in sorted(folders):
             locks.enter_context(locking.locked(folder))
             _check_writable(folder)

@@ -91,17 +91,17 @@ def train_batches(
     """
     mixed = parts(components(config, layout), config, layout)
     local = _local_rows(config, local_rows)
-    pieces = min(config.workers, len(local)) or 1
+    shares = min(config.workers, len(local)) or 1
     rates = np.array([part.rate for part in mixed])
     takes = [
-        Taken(config.batch_size * share, -(-len(local) // pieces) * share)
-        for share in (rates / rates.sum()).tolist()
+        Taken(config.batch_size * part, -(-len(local) // shares) * part)
+        for part in (rates / rates.sum()).tolist()
     ]
     sources = [part.rows(taken) for part, taken in zip(mixed, takes, strict=True)]
     rows = sources[0] if len(sources) == 1 else grain.MapDataset.mix(sources, rates.tolist())
-    batches = _batched(rows, config, layout, local, pieces)
+    batches = _batched(rows, config, layout, local, shares)
     ahead = Ahead(config.prefetch, config.threads, config.workers)
-    return iterate(batches[start_step * pieces :], ahead, pieces)
+    return iterate(batches[start_step * shares :], ahead, shares)
 
 
 def eval_batches(
@@ -221,9 +221,9 @@ def _batched(
     config: DatasetConfig,
     layout: Layout,
     local_rows: np.ndarray,
-    pieces: int = 1,
+    shares: int = 1,
 ) -> grain.MapDataset:
-    """Returns a dataset of this process's parts of the global batches, each in so many pieces."""
+    """Returns a dataset of this process's parts of the global batches, each in so many shares."""
     spec = layout.spec(config.task_feature_lengths)
     filler = {name: np.zeros(shape, dtype) for name, (shape, dtype) in spec.items()}
-    return LocalBatches(rows, config.batch_size, local_rows, filler, pieces)
+    return LocalBatches(rows, config.batch_size, local_rows, filler, shares)

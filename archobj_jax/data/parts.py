@@ -70,7 +70,7 @@ class WindowPart:
         """What names the order of the rows, if that is in blocks: the corpus is large."""
         # Of tokens alone, so that all objectives over a corpus shuffle it alike.
         large = self.component.opened.manifest.tokens > block_rows.SMALL
-        return "blocks" if self.config.shuffle and large else None
+        return block_rows.ORDER if self.config.shuffle and large else None
 
     @property
     def seed(self) -> int:

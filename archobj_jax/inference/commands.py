@@ -14,9 +14,15 @@ from archobj_jax.training import compilation
 
 
 def score(
-    *, checkpoint_path: str, targets: str, inputs: str = "", cache_dir: str | None = None
+    *,
+    checkpoint_path: str,
+    targets: str,
+    inputs: str = "",
+    cache_dir: str | None = None,
+    compilation_cache_dir: str | None = compilation.DEFAULT_CACHE_DIR,
 ) -> None:
     """Prints the log-likelihood of `targets` after `inputs`, by token and summed."""
+    compilation.use_cache(compilation_cache_dir)
     predictor = Predictor.from_checkpoint(checkpoint_path, cache_dir=cache_dir)
     try:
         (result,) = predictor.score([(inputs, targets)])

@@ -1,4 +1,4 @@
-"""A window objective as a SeqIO preprocessor: the one place here that needs TensorFlow."""
+"""A window objective as a SeqIO preprocessor: the one place of objectives that needs TensorFlow."""
 
 from __future__ import annotations
 

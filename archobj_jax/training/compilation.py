@@ -10,7 +10,11 @@ DEFAULT_CACHE_DIR = "runs/cache/xla"
 
 
 def use_cache(folder: str | None) -> None:
-    """Keeps compiled programs in `folder` (local or gs://) for later runs; None keeps none."""
+    """Keeps compiled programs in `folder` (local or gs://) for later runs; None keeps none.
+
+    JAX finds them again by program, compiler version, devices and flags. Seed and schedule are
+    constants of a train step's program, so another one is compiled anew.
+    """
     if folder is None:
         return
     absolute = folder if "://" in folder else os.path.abspath(folder)

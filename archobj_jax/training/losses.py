@@ -39,14 +39,14 @@ class Loss:
       normalization: of the sum over weighted tokens before gradients are taken: "sum" leaves it
         (T5X's way, Adafactor does not mind), "tokens" divides by the batch's sum of loss weights
         (what AdamW and Muon want).
-      chunk_tokens: about how many target tokens a device projects to logits at a time; memory
-        falls with it, numbers do not change but for rounding.
+      chunk_bytes: of logits, about how many a device has at a time; memory falls with it, numbers
+        do not change but for rounding.
     """
 
     z_loss: float = 1e-4
     label_smoothing: float = 0.0
     normalization: str = "sum"
-    chunk_tokens: int = 512
+    chunk_bytes: int = 2**26
 
     def __post_init__(self) -> None:
         if self.normalization not in NORMALIZATIONS:
@@ -54,8 +54,8 @@ class Loss:
                 f"Loss.normalization = {self.normalization!r}: must be one of "
                 f"{', '.join(NORMALIZATIONS)}."
             )
-        if self.chunk_tokens < 1:
-            raise UserError(f"Loss.chunk_tokens = {self.chunk_tokens}: must be at least 1.")
+        if self.chunk_bytes < 1:
+            raise UserError(f"Loss.chunk_bytes = {self.chunk_bytes}: must be at least 1.")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserError(f"Loss.label_smoothing = {self.label_smoothing}: must be in [0, 1).")
 
@@ -110,7 +110,7 @@ def _token_losses_forward(
 def _token_losses_backward(
     loss: Loss, residuals: _Residuals, gradient: TokenLosses
 ) -> tuple[Array, None]:
-    """d cross_entropy / d logits = p - q, d log_z / d logits = p, in one pass over the logits.
+    """d cross_entropy / d logits = p - q and d log_z / d logits = p, where p = softmax(logits).
 
     What autodiff derives from the same formulas keeps the exponentials as well, and scatters.
     """

@@ -45,3 +45,13 @@ def test_sums_of_rows_keep_the_dimension():
         jax.jit(sum_of_rows)(x), np.sum(x, axis=0, keepdims=True), rtol=1e-5, atol=1e-6
     )
     np.testing.assert_array_equal(jax.jit(stored)(x), x)
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 2), ("tpu", 0), ("cuda", 0)])
+def test_accelerators_get_the_plain_forms(platform: str, barriers: int):
+    def made(a: jax.Array, b: jax.Array) -> jax.Array:
+        return transposed_product(stored(a), b) + sum_of_rows(a).sum()
+
+    traced = jax.jit(made).trace(drawn(4, 8), drawn(4, 3))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("optimization_barrier") == barriers
