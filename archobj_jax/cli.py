@@ -6,6 +6,7 @@ TensorFlow.
 
 import argparse
 import contextlib
+import glob
 import importlib
 import os
 import shutil
@@ -25,6 +26,9 @@ from archobj_jax.errors import (
     UserError,
     did_you_mean,
 )
+
+_ACCELERATORS = ("/dev/accel*", "/dev/vfio/*", "/dev/nvidia*", "/dev/kfd", "/dev/dxg")
+"""Devices of TPUs and GPUs."""
 
 _GIN_NAMES = ["--gin_file", "--gin_search_paths", "--gin.NAME"]
 
@@ -70,6 +74,9 @@ def _run(arguments: Sequence[str]) -> None:
     if bindings and not command.gin:
         raise UserError(f"{bindings[0]}: this command takes no gin flags; see its --help.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says as it is imported
+    if not any(glob.glob(pattern) for pattern in _ACCELERATORS):
+        # Else libtpu, if it is installed (for `archobj plan`), says at length that there is no TPU.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # A user's own tasks are modules in the working directory; never before installed ones.
     sys.path.append(os.getcwd())
     _call(command, flags, bindings)

@@ -161,6 +161,48 @@ COMMANDS: Mapping[str, Command] = {
         },
         gin_file="t5x_configs/runs/cache.gin",
     ),
+    "plan": Command(
+        function="archobj_jax.planning.plan:plan",
+        summary="compile a run's step for TPUs that are not there: memory, time, cost",
+        about=(
+            "Compiles the training step of a run ahead of time with the TPU's own compiler "
+            "(libtpu, from PyPI; no TPU is needed) and prints memory by kind, collectives by mesh "
+            "axis, operations, a roofline, the predicted share of peak, tokens a day and "
+            "chip-hours. Reads no data.\n\n"
+            "What was compiled is kept in runs/cache/plans, so that the same is quick again."
+        ),
+        examples=(
+            (
+                f"archobj plan --gin_file={TINY} --topology=v4:2x2x1",
+                "a tiny model on the four chips of a v4-8, in seconds",
+            ),
+            (
+                "archobj plan --gin_file=t5x_configs/experiments/xxl/cd_flm.gin "
+                "--topology=v4:4x4x4 --json=cd.json",
+                "the study's decoder on a v4-128, in two minutes",
+            ),
+            (
+                "archobj plan --gin_file=t5x_configs/experiments/xxl/cd_flm.gin "
+                "--topology=v5p:4x4x8 --search --output=v5p_256.gin",
+                "the best layout on a v5p-256, as a gin file to train with",
+            ),
+        ),
+        options={
+            "topology": Option(
+                "chips of a slice: v4:4x4x4 (a v4-128), v5p:4x4x8 (a v5p-256), v6e:16x16, v5e:4x4",
+                required=True,
+            ),
+            "slices": Option("how many slices, along the data axis (1)", type=int),
+            "search": Option(
+                "look for the best mesh, remat policy and microbatches, and write them as gin",
+                type=bool,
+            ),
+            "tries": Option("layouts that a search compiles (4)", type=int),
+            "output": Option("where a search writes the best (runs/plans/best.gin)"),
+            "json": Option("a file for the figures, as JSON"),
+        },
+        gin_file="t5x_configs/runs/plan.gin",
+    ),
     "score": Command(
         function="archobj_jax.inference.commands:score",
         summary="print the log-likelihood of a text after another",

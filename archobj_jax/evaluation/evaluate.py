@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from etils import epath
 
+from archobj_jax import native_messages
 from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation import lm_eval
@@ -192,7 +193,8 @@ def _found(config: SeqioTasks) -> "SeqioEvaluation | None":
     if not config.names:
         return None
     # SeqIO brings TensorFlow, whose import takes seconds: mistakes in flags are told before.
-    from archobj_jax.evaluation.seqio_evaluation import SeqioEvaluation
+    with native_messages.held_back():
+        from archobj_jax.evaluation.seqio_evaluation import SeqioEvaluation
 
     return SeqioEvaluation.of(config)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from archobj_jax import native_messages
 from archobj_jax.data.pieces import Pieces
 from archobj_jax.training import lineage
 
@@ -43,9 +44,10 @@ def recorded_vocabulary(
     if found is not None:
         return found
     # SeqIO brings TensorFlow, whose import takes seconds.
-    import seqio
+    with native_messages.held_back():
+        import seqio
 
-    from archobj_jax.data import registry, vocabularies
+        from archobj_jax.data import registry, vocabularies
 
     task = registry.find(model["mixture_or_task_name"], model["mixture_or_task_module"])
     vocabulary = registry.vocabulary(seqio.get_subtasks(task)[0])

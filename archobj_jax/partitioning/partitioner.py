@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from archobj_jax.errors import UserError
@@ -20,7 +21,7 @@ class Partitioner:
 
     Attributes:
       data: devices that hold copies of the model, each with rows of its own; -1 takes all that the
-        other axes leave.
+        other axes leave. Several slices of TPUs lie along it, and no other axis crosses them.
       fsdp: devices over which rows and the embed dimension of parameters are both sharded.
       tensor: devices over which heads, feed-forward and vocabulary are sharded (T5X's
         `num_partitions`).
@@ -44,7 +45,7 @@ class Partitioner:
         """The mesh over `devices` (default: all).
 
         Raises:
-          UserError: the axes do not multiply to the number of devices.
+          UserError: the axes do not multiply to the number of devices, or `data` not to slices.
         """
         devices = jax.devices() if devices is None else devices
         shape = self._shape(len(devices))
@@ -55,7 +56,7 @@ class Partitioner:
                 "number (data=-1 takes what the others leave)."
             )
         automatic = (AxisType.Auto,) * len(MESH_AXES)
-        return jax.make_mesh(shape, MESH_AXES, axis_types=automatic, devices=devices)
+        return Mesh(_arranged(shape, devices), MESH_AXES, axis_types=automatic)
 
     def planned_mesh(self) -> Mesh | AbstractMesh:
         """The mesh if the devices here fill it, else one of its shape without devices."""
@@ -83,6 +84,30 @@ class Partitioner:
                     f"{', '.join(MESH_AXES)}."
                 )
         return LogicalAxisRules(mesh=mesh, rules=rules)
+
+
+def _arranged(shape: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """Devices in the shape of the mesh: near each other along its last axes, slices along data."""
+    # A GPU's slice_index counts hosts, which fsdp and tensor may well cross.
+    slices = 1
+    if devices[0].platform == "tpu":
+        slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if shape[0] % slices:
+        raise UserError(
+            f"Partitioner.data = {shape[0]}: the {slices} slices divide the data axis among them, "
+            f"so it must be a multiple of {slices}; fsdp and tensor stay within a slice."
+        )
+    within = (shape[0] // slices, *shape[1:])
+
+    def arranged(**options: bool) -> np.ndarray:
+        if slices == 1:
+            return mesh_utils.create_device_mesh(shape, devices, **options)
+        return mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices, **options)
+
+    try:
+        return arranged()
+    except NotImplementedError:  # An axis of the mesh is a part of an axis of the torus.
+        return arranged(allow_split_physical_axes=True)
 
 
 def row_sharding(rules: LogicalAxisRules, batch_size: int) -> NamedSharding:

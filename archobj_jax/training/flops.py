@@ -13,19 +13,10 @@ import jax.numpy as jnp
 
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import ParameterInfo
+from archobj_jax.partitioning.chips import CHIPS
 
-PEAK_FLOPS: Mapping[str, float] = {
-    "TPU v4": 275e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v5 lite": 197e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-}
-"""Dense bfloat16 operations a second of one device, by `jax.Device.device_kind`, as the vendors'
-data sheets give them."""
+PEAK_FLOPS: Mapping[str, float] = {kind: chip.peak_flops for kind, chip in CHIPS.items()}
+"""Dense bfloat16 operations a second of one device, by `jax.Device.device_kind`."""
 
 
 def forward_flops(

@@ -1,0 +1,92 @@
+"""A plan as text."""
+
+from collections.abc import Sequence
+
+from archobj_jax.planning.figures import Figures
+from archobj_jax.tables import table
+
+_GIB = 2**30
+_SMALL = 0.01
+"""Share of all collectives; those below are summed up."""
+
+
+def text(made: Figures, *, steps: int, microbatches: int, remat_policy: str) -> str:
+    """What `archobj plan` prints."""
+    chip, times = made.topology.chip, made.roofline
+    mesh = ", ".join(f"{axis}={size}" for axis, size in made.mesh.items())
+    slices = f"{made.topology.slices} x " if made.topology.slices > 1 else ""
+    parts = "1 microbatch" if microbatches == 1 else f"{microbatches} microbatches"
+    model, compiled = made.model_flops / made.chips, made.compiled_flops
+    return "\n\n".join(
+        [
+            f"{slices}{made.topology.name}, {made.chips} chips: {mesh}; {parts}, "
+            f"remat {remat_policy}; compiled in {made.compile_seconds:.0f} s",
+            table(
+                [
+                    ("HBM a chip", "GiB"),
+                    *((name, _gib(size)) for name, size in made.memory.items()),
+                    ("total", f"{_gib(made.hbm)}"),
+                    ("of", f"{_gib(made.hbm_limit)} ({made.hbm / made.hbm_limit:.1%})"),
+                ],
+                numbers_from=1,
+            ),
+            table(
+                [
+                    ("collectives, a chip and a step", "axes", "dtype", "GiB"),
+                    *_collectives(made),
+                ],
+                numbers_from=3,
+            ),
+            table(
+                [
+                    ("a step, a chip", "amount", "seconds"),
+                    ("model's operations", _tera(model), _seconds(model / chip.peak_flops)),
+                    ("compiled products", _tera(compiled), _seconds(times.compute)),
+                    ("bytes over HBM", f"{_gib(made.hbm_traffic)} GiB", _seconds(times.hbm)),
+                    ("kernels, the longer of both", "", _seconds(times.kernels)),
+                    ("the same by the compiler's model", "", _seconds(times.modelled)),
+                    ("ICI", "", _seconds(times.ici)),
+                    ("of it with nothing beside", "", _seconds(times.exposed_ici)),
+                    ("DCN", "", _seconds(times.dcn)),
+                    ("step, if all overlapped", "", _seconds(times.bound)),
+                    ("step, predicted", "", _seconds(times.step)),
+                    ("step, by the compiler's model", "", _seconds(times.modelled_step)),
+                ],
+                numbers_from=1,
+            ),
+            table(
+                [
+                    ("share of peak", f"{made.share_of_peak:.1%}"),
+                    (
+                        "share of peak, by the compiler's model",
+                        f"{made.share_of_peak_modelled:.1%}",
+                    ),
+                    ("share of peak, if all overlapped", f"{made.share_of_peak_bound:.1%}"),
+                    ("tokens a day", f"{made.tokens_per_day:.3g}"),
+                    (f"chip-hours for {steps:,} steps", f"{made.chip_hours(steps):,.0f}"),
+                    ("days", f"{steps * times.step / 86400:.1f}"),
+                ],
+                numbers_from=1,
+            ),
+        ]
+    )
+
+
+def _collectives(made: Figures) -> Sequence[tuple[str, str, str, str]]:
+    total = sum(made.collectives.values())
+    shown = {name: size for name, size in made.collectives.items() if size >= _SMALL * total}
+    rows = [(kind, axes, dtype, _gib(size)) for (kind, axes, dtype), size in shown.items()]
+    rest = total - sum(shown.values())
+    return [*rows, ("smaller ones", "", "", _gib(rest)), ("total", "", "", _gib(total))]
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.3f}" if size >= _GIB / 10 else f"{size / _GIB:.2g}"
+
+
+def _seconds(time: float) -> str:
+    return f"{time:.3f}" if time >= 0.1 else f"{time:.3g}"
+
+
+def _tera(operations: float) -> str:
+    return f"{operations / 1e12:.3g} TFLOP"
