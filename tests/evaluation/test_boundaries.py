@@ -12,6 +12,13 @@ from archobj_jax.evaluation.boundaries import Boundaries
 DECODER = Boundaries.of(embedded_vocabulary(), CausalDecoder.layout)
 ENCODER_DECODER = Boundaries.of(embedded_vocabulary(), EncoderDecoder.layout)
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _trained() -> None:
+    """The vocabulary is trained when it is used first, for which no example should be timed."""
+    DECODER.tokens("the list")
+
+
 BLANKS = st.text(" \n\t\u00a0\u3000", max_size=3)
 WORDS = st.lists(
     st.sampled_from(["return", "the", "list", "Answer:", "yes", "1,234", "naïve", "日本", "x"]),
