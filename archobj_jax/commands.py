@@ -178,8 +178,8 @@ COMMANDS: Mapping[str, Command] = {
             ),
             (
                 "archobj plan --gin_file=t5x_configs/experiments/xxl/cd_flm.gin "
-                "--topology=v4:4x4x4 --json=cd.json",
-                "the study's decoder on a v4-128, in two minutes",
+                "--gin_file=t5x_configs/partitioning/xxl_v4_128.gin --topology=v4:4x4x4",
+                "the study's decoder on a v4-128, in some minutes",
             ),
             (
                 "archobj plan --gin_file=t5x_configs/experiments/xxl/cd_flm.gin "
