@@ -30,12 +30,11 @@ import jax
 from archobj_jax import cli
 from archobj_jax.architectures.architecture import Architecture, CausalDecoder, EncoderDecoder
 from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.partitioning.partitioner import Partitioner
-from archobj_jax.training import compilation
 from archobj_jax.training.optimizers import Adafactor
-from archobj_jax.training.placement import Placement
+from archobj_jax.training.prepared import PreparedStep
 from archobj_jax.training.schedules import FactorSchedule
-from archobj_jax.training.state import Blueprint
 from archobj_jax.training.trainer import Trainer
 
 NETWORK = NetworkConfig(
@@ -125,10 +124,9 @@ def _compiled(name: str, layers: int) -> dict[str, float]:
     network = replace(NETWORK, num_decoder_layers=layers, num_encoder_layers=layers)
     partitioner = Partitioner()
     rules = partitioner.logical_axis_rules(partitioner.mesh(jax.devices()[:1]))
-    blueprint = Blueprint.of(architecture(network), rules)
+    data = DatasetConfig("", lengths, "train", batch_size=8)
     trainer = Trainer(Adafactor(), FactorSchedule())
-    state = blueprint.abstract_state(trainer.transform(blueprint))
-    batch = Placement.of(rules, batch_size=8).abstract(blueprint.architecture.layout, lengths)
+    prepared = PreparedStep.of(architecture(network), data, trainer, rules)
     jax.clear_caches()
     xla: list[float] = []
 
@@ -138,7 +136,7 @@ def _compiled(name: str, layers: int) -> dict[str, float]:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     start, cpu = time.perf_counter(), time.process_time()
-    compilation.compile_step(trainer.train_step(blueprint, 0), state, batch)
+    prepared.compiled(seed=0)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     jax.monitoring.unregister_event_duration_listener(listen)
     return {

@@ -22,12 +22,11 @@ from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.data import loader
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.partitioning.partitioner import Partitioner
-from archobj_jax.training import compilation, flops
+from archobj_jax.training import flops
 from archobj_jax.training.meter import Meter
 from archobj_jax.training.optimizers import Adafactor
-from archobj_jax.training.placement import Placement
+from archobj_jax.training.prepared import PreparedStep
 from archobj_jax.training.schedules import FactorSchedule
-from archobj_jax.training.state import Blueprint
 from archobj_jax.training.trainer import Trainer
 
 NETWORK = NetworkConfig(
@@ -80,44 +79,26 @@ def _measured(name: str, steps: int, cache_dir: str) -> dict:
     model, task, lengths = RUNS[name]
     partitioner = Partitioner()
     rules = partitioner.logical_axis_rules(partitioner.mesh(jax.devices()[:1]))
-    blueprint = Blueprint.of(model, rules)
-    placement = Placement.of(rules, batch_size=8)
     trainer = Trainer(Adafactor(), FactorSchedule())
-    transform = trainer.transform(blueprint)
-    batch = placement.abstract(model.layout, lengths)
-    step = compilation.compile_step(
-        trainer.train_step(blueprint, 0), blueprint.abstract_state(transform), batch
+    data = DatasetConfig(
+        task, lengths, "train", batch_size=8, module="tasks.pretraining", cache_dir=cache_dir
     )
-    source = batch.get("encoder_input_tokens")
-    forward = flops.forward_flops(
-        model.network,
-        blueprint.infos,
-        rows=placement.batch_size,
-        target_length=batch["decoder_input_tokens"].shape[1],
-        source_length=0 if source is None else source.shape[1],
-    )
+    prepared = PreparedStep.of(model, data, trainer, rules)
+    step = prepared.compiled(seed=0)
     peaks = [flops.device_peak(jax.devices()[0])[0]]
     records = []
     meter = Meter(
-        step_flops=flops.train_flops(forward),
+        step_flops=prepared.flops(),
         peak_flops=1.0,
         tokens=0,
         skipped_steps=0,
         stop_on_nonfinite=True,
     )
-    data = DatasetConfig(
-        task,
-        lengths,
-        "train",
-        placement.batch_size,
-        module="tasks.pretraining",
-        cache_dir=cache_dir,
-    )
-    state = blueprint.init(transform, seed=0)
+    state = prepared.blueprint.init(trainer.transform(prepared.blueprint), seed=0)
     with loader.train_batches(data, model.layout, start_step=0) as batches:
         for number in range(steps + 1):
             with meter.waiting_for_input():
-                rows = placement.put(next(batches))
+                rows = prepared.placement.put(next(batches))
             state, metrics = step(state, rows)
             meter.add(number, metrics)
             records.append(meter.record())

@@ -9,9 +9,9 @@ import dataclasses
 import numpy as np
 
 from archobj_jax.architectures.network import NetworkConfig
-from archobj_jax.planning.prepared import PreparedStep
 from archobj_jax.planning.roofline import links
 from archobj_jax.planning.topology import Topology
+from archobj_jax.training.prepared import PreparedStep
 
 _FLOAT, _HALF = 4, 2
 _LANES = 128

@@ -8,9 +8,9 @@ import jax
 from archobj_jax.planning import hlo, work
 from archobj_jax.planning.collectives import Collective, collectives
 from archobj_jax.planning.compiled import CompiledStep
-from archobj_jax.planning.prepared import PreparedStep
 from archobj_jax.planning.roofline import Roofline, first_slice, roofline
 from archobj_jax.planning.topology import Topology
+from archobj_jax.training.prepared import PreparedStep
 from archobj_jax.training.state import per_device_bytes
 
 

@@ -11,8 +11,8 @@ from archobj_jax.native_messages import held_back
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.planning import compiled
 from archobj_jax.planning.compiled import CompiledStep
-from archobj_jax.planning.prepared import PreparedStep
 from archobj_jax.planning.topology import Topology
+from archobj_jax.training.prepared import PreparedStep
 from archobj_jax.training.trainer import Trainer
 
 

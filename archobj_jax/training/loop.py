@@ -13,11 +13,10 @@ from archobj_jax.training.checkpoints import Checkpoints
 from archobj_jax.training.evaluation import Evaluation
 from archobj_jax.training.lineage import Stage
 from archobj_jax.training.meter import Meter, NonFiniteError
-from archobj_jax.training.placement import Placement
+from archobj_jax.training.prepared import PreparedStep
 from archobj_jax.training.reporting import Report
-from archobj_jax.training.state import Blueprint, TrainState
+from archobj_jax.training.state import TrainState
 from archobj_jax.training.termination import Termination
-from archobj_jax.training.trainer import Trainer
 
 _PERCENT = ("/accuracy", "/chance")
 """Metrics of SeqIO's tasks that are percentages; our own accuracies are shares."""
@@ -47,9 +46,7 @@ class Start:
 class TrainingLoop:
     """The loop, and what it calls between steps: records, evaluations, saves."""
 
-    blueprint: Blueprint
-    trainer: Trainer
-    placement: Placement
+    prepared: PreparedStep
     evaluation: Evaluation
     checkpoints: Checkpoints
     save_period: int
@@ -58,40 +55,29 @@ class TrainingLoop:
     start: Start
     about: Mapping[str, Any]
 
-    def meter(self, batch: Mapping[str, Any]) -> Meter:
-        """A meter that knows the operations of a step and what the devices can do."""
-        source = batch.get("encoder_input_tokens")
-        forward = flops.forward_flops(
-            self.blueprint.architecture.network,
-            self.blueprint.infos,
-            rows=self.placement.batch_size,
-            target_length=batch["decoder_input_tokens"].shape[1],
-            source_length=0 if source is None else source.shape[1],
-        )
+    def _meter(self) -> Meter:
         peak, _ = flops.device_peak(jax.local_devices()[0])
         return Meter(
-            step_flops=flops.train_flops(forward),
+            step_flops=self.prepared.flops(),
             peak_flops=peak * jax.device_count(),
             tokens=self.start.stage.tokens,
             skipped_steps=self.start.stage.skipped_steps,
-            stop_on_nonfinite=self.trainer.on_nonfinite == "stop",
+            stop_on_nonfinite=self.prepared.trainer.on_nonfinite == "stop",
         )
 
-    def execute(
-        self, step: Callable, batches: loader.Batches, meter: Meter, report: Report
-    ) -> None:
+    def execute(self, step: Callable, batches: loader.Batches, report: Report) -> None:
         """Runs the steps that are left; evaluates and saves before the next batch is taken.
 
         A stage that begins from another's checkpoint is evaluated before its first step.
         """
-        state = self.start.state
+        state, meter = self.start.state, self._meter()
         try:
             with Termination() as termination:
                 if self.start.ancestors and not self.start.resumed:
                     self._evaluate(self.start.stage.step, state, meter, report)
                 for number in range(self.start.stage.step + 1, self.total_steps + 1):
                     with meter.waiting_for_input():
-                        batch = self.placement.put(next(batches))
+                        batch = self.prepared.placement.put(next(batches))
                     with jax.transfer_guard("disallow"):
                         state, metrics = step(state, batch)
                     meter.add(number, metrics)

@@ -1,15 +1,15 @@
 """model-info.txt: every parameter, how it is sharded, and what the model takes."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from archobj_jax.tables import table
-from archobj_jax.training.state import Blueprint, per_device_bytes
+from archobj_jax.training.prepared import PreparedStep
+from archobj_jax.training.state import per_device_bytes
 
 
-def model_info(blueprint: Blueprint, abstract_state: Any, batch: Mapping[str, Any]) -> str:
+def model_info(prepared: PreparedStep) -> str:
     """The table of parameters, the mesh, and bytes on each device."""
+    blueprint = prepared.blueprint
     rows: list[tuple[str, ...]] = [
         ("parameter", "shape", "logical axes", "partition", "initializer")
     ]
@@ -28,9 +28,9 @@ def model_info(blueprint: Blueprint, abstract_state: Any, batch: Mapping[str, An
     mesh = blueprint.rules.mesh.shape
     axes = ", ".join(f"{axis}={size}" for axis, size in mesh.items())
     memory = {
-        "parameters": per_device_bytes(abstract_state.params),
-        "optimizer state": per_device_bytes(abstract_state.opt_state),
-        "a batch": per_device_bytes(batch),
+        "parameters": per_device_bytes(prepared.state.params),
+        "optimizer state": per_device_bytes(prepared.state.opt_state),
+        "a batch": per_device_bytes(prepared.batch),
     }
     lines = [
         table(rows),

@@ -26,11 +26,11 @@ from archobj_jax.training.lineage import (
 )
 from archobj_jax.training.loop import Start, TrainingLoop
 from archobj_jax.training.model_info import model_info
-from archobj_jax.training.placement import Placement
+from archobj_jax.training.prepared import PreparedStep
 from archobj_jax.training.processes import first_process_first
 from archobj_jax.training.reporting import Report, write_text
 from archobj_jax.training.restoring import Restored
-from archobj_jax.training.state import Blueprint, TrainState
+from archobj_jax.training.state import TrainState
 from archobj_jax.training.trainer import Trainer
 
 CONFIG_FILE = "config.gin"
@@ -96,12 +96,10 @@ def train(
             raise UserError(f"train.{name} = {value}: must be at least 1.")
     compilation.use_cache(compilation_cache_dir)
     mesh = partitioner.planned_mesh() if dry_run else partitioner.mesh()
-    blueprint = Blueprint.of(model, partitioner.logical_axis_rules(mesh))
-    placement = Placement.of(blueprint.rules, train_dataset.batch_size)
-    placement.check_microbatches(trainer.num_microbatches)
-    abstract_batch = placement.abstract(model.layout, train_dataset.task_feature_lengths)
-    abstract_state = blueprint.abstract_state(trainer.transform(blueprint))
-    info = model_info(blueprint, abstract_state, abstract_batch)
+    rules = partitioner.logical_axis_rules(mesh)
+    prepared = PreparedStep.of(model, train_dataset, trainer, rules)
+    blueprint = prepared.blueprint
+    info = model_info(prepared)
     config = operative_config()
     if dry_run:
         for dataset in (train_dataset, train_eval_dataset):
@@ -140,7 +138,7 @@ def train(
     )
     with Checkpoints(model_dir, checkpoint) as checkpoints:
         start = _start(
-            checkpoints, abstract_state, stage_here, config, vocabulary,
+            checkpoints, prepared.state, stage_here, config, vocabulary,
             adapted=adapted,
             seed=random_seed,
             fresh=lambda: blueprint.init(trainer.transform(blueprint), random_seed),
@@ -148,9 +146,7 @@ def train(
         _write_description(model_dir, {CONFIG_FILE: config, INFO_FILE: info, DATA_FILE: data.info})
         record = model_record(model, train_dataset, vocabulary=vocabulary)
         loop = TrainingLoop(
-            blueprint=blueprint,
-            trainer=trainer,
-            placement=placement,
+            prepared=prepared,
             evaluation=evaluation,
             checkpoints=checkpoints,
             save_period=checkpoint.period,
@@ -167,17 +163,11 @@ def train(
                 report.say(f"{model_dir} is at step {step:,} already; raise TRAIN_STEPS to go on.")
                 return
             report.say(f"Compiling the train step of {blueprint.parameter_count:,} parameters.")
-            train_step = compilation.compile_step(
-                trainer.train_step(
-                    blueprint, random_seed, schedule_start=start.stage.schedule_start
-                ),
-                abstract_state,
-                abstract_batch,
-            )
+            train_step = prepared.compiled(random_seed, schedule_start=start.stage.schedule_start)
             with loader.train_batches(
-                train_dataset, model.layout, start_step=step, local_rows=placement.rows
+                train_dataset, model.layout, start_step=step, local_rows=prepared.placement.rows
             ) as batches:
-                loop.execute(train_step, batches, loop.meter(abstract_batch), report)
+                loop.execute(train_step, batches, report)
 
 
 def _check_room_for_vocabulary(
