@@ -17,15 +17,8 @@ from typing import Any, NoReturn
 
 import archobj_jax
 from archobj_jax import native_messages
-from archobj_jax.commands import COMMANDS, Command
-from archobj_jax.errors import (
-    INTERRUPTED,
-    MACHINE_ERROR,
-    USER_ERROR,
-    MachineError,
-    UserError,
-    did_you_mean,
-)
+from archobj_jax.commands import COMMANDS, JOINING, Command, Option
+from archobj_jax.errors import MachineError, UserError, did_you_mean, told
 
 _ACCELERATORS = ("/dev/accel*", "/dev/vfio/*", "/dev/nvidia*", "/dev/kfd", "/dev/dxg")
 """Devices of TPUs and GPUs."""
@@ -85,6 +78,7 @@ def _run(arguments: Sequence[str]) -> None:
 def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> None:
     """Calls the command's function with its options, and with what gin binds."""
     arguments: dict[str, Any] = {}
+    place = {name: flags.pop(name) for name in JOINING} if command.joins else None
     for name, option in command.options.items():
         if option.instead is not None and flags[name] is not None:
             _load(option.instead)(**{name: flags[name]})
@@ -106,7 +100,14 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
     # A generator: mistakes in the files are told before the function's module is imported.
     functions = (_load(target) for target in [command.function])
     config.parse(gin_files, bindings, flags["gin_search_paths"], functions=functions)
-    config.call(_load(command.function), **arguments)
+    function = _load(command.function)
+    if place is None:
+        config.call(function, **arguments)
+        return
+    from archobj_jax.hosts import together
+
+    with together.joined(place):
+        config.call(function, **arguments)
 
 
 def _load(target: str) -> Callable[..., Any]:
@@ -121,15 +122,10 @@ def _reported() -> Iterator[list[int]]:
     status = [0]
     try:
         yield status
-    except UserError as error:
-        print(f"archobj: error: {error}", file=sys.stderr)
-        status.append(USER_ERROR)
-    except MachineError as error:
-        print(f"archobj: error: {error}", file=sys.stderr)
-        status.append(MACHINE_ERROR)
-    except KeyboardInterrupt:
-        print("archobj: interrupted", file=sys.stderr)
-        status.append(INTERRUPTED)
+    except (UserError, MachineError, KeyboardInterrupt) as error:
+        number, message = told(error)
+        print(message, file=sys.stderr)
+        status.append(number)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -184,15 +180,11 @@ def _parser() -> _Parser:
 
 def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
     for name, option in command.options.items():
-        kind: dict[str, Any] = {"action": "store_true"}
-        if option.type is not bool:
-            kind = {"type": option.type, "default": option.default, "metavar": name.upper()}
-            kind |= {"required": option.required, "nargs": option.values}
-            kind["action"] = "append" if option.repeated else "store"
-        if option.positional:
-            parser.add_argument(name, type=option.type, metavar=name.upper(), help=option.help)
-            continue
-        parser.add_argument(f"--{name}", help=option.help, **kind)
+        _add_option(parser, name, option)
+    if command.joins:
+        group = parser.add_argument_group("several processes as one run (docs/pods.md)")
+        for name, option in JOINING.items():
+            _add_option(group, name, option)
     if not command.gin:
         return
     parser.add_argument(
@@ -213,8 +205,21 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
     )
 
 
+def _add_option(parser: argparse._ActionsContainer, name: str, option: Option) -> None:
+    kind: dict[str, Any] = {"action": "store_true"}
+    if option.type is not bool:
+        kind = {"type": option.type, "default": option.default, "metavar": name.upper()}
+        kind |= {"required": option.required, "nargs": option.values}
+        kind["action"] = "append" if option.repeated else "store"
+    if option.positional:
+        parser.add_argument(name, type=option.type, metavar=name.upper(), help=option.help)
+        return
+    parser.add_argument(f"--{name}", help=option.help, **kind)
+
+
 def _flag_names(command: Command) -> list[str]:
     flags = [f"--{name}" for name, option in command.options.items() if not option.positional]
+    flags += [f"--{name}" for name in JOINING] if command.joins else []
     return flags + (_GIN_NAMES if command.gin else [])
 
 

@@ -47,6 +47,7 @@ class Command:
         gin_file: read before those that the user names, so that macros alone can be enough.
         keeps_config: whether `function` is passed `operative_config`, which returns the gin text
             that sets the same again.
+        joins: whether several processes run it as one; it then takes the flags `JOINING`.
     """
 
     function: str
@@ -58,7 +59,16 @@ class Command:
     gin: bool = True
     gin_file: str | None = None
     keeps_config: bool = False
+    joins: bool = False
 
+
+JOINING: Mapping[str, Option] = {
+    "coordinator_address": Option("of several processes: HOST:PORT of the first one"),
+    "process_count": Option("how many there are", type=int),
+    "process_index": Option("which of them this one is, from 0", type=int),
+    "join_timeout": Option("seconds to wait for the others (300)", type=float, default=300.0),
+}
+"""Flags of commands that several processes run as one; T5X's names. See `hosts.joining.join`."""
 
 TINY = "t5x_configs/experiments/tiny/cd_flm.gin"
 
@@ -118,6 +128,7 @@ COMMANDS: Mapping[str, Command] = {
             )
         },
         keeps_config=True,
+        joins=True,
     ),
     "cache": Command(
         function="archobj_jax.data.cache:cache",
@@ -234,6 +245,7 @@ COMMANDS: Mapping[str, Command] = {
             "targets": Option("the text to score", required=True),
         },
         gin_file="t5x_configs/runs/score.gin",
+        joins=True,
     ),
     "generate": Command(
         function="archobj_jax.inference.commands:generate",
@@ -297,6 +309,7 @@ COMMANDS: Mapping[str, Command] = {
             "seed": Option("of the random choices (0)", type=int),
         },
         gin_file="t5x_configs/runs/generate.gin",
+        joins=True,
     ),
     "evaluate": Command(
         function="archobj_jax.evaluation.evaluate:evaluate",
@@ -350,6 +363,7 @@ COMMANDS: Mapping[str, Command] = {
         },
         gin_file="t5x_configs/runs/evaluate.gin",
         keeps_config=True,
+        joins=True,
     ),
     "lineage": Command(
         function="archobj_jax.training.commands:lineage",

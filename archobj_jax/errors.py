@@ -5,7 +5,11 @@
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable
+
+DEFECT = 1
+"""Exit status: a defect of archobj, with its traceback."""
 
 USER_ERROR = 2
 """Exit status: the command, a binding, a file or a record is not what it must be."""
@@ -34,3 +38,14 @@ def did_you_mean(name: str, choices: Iterable[str], *, count: int = 3) -> str:
     if not near:
         return ""
     return " Did you mean " + " or ".join(f"'{choice}'" for choice in near) + "?"
+
+
+def told(error: BaseException) -> tuple[int, str]:
+    """The exit status of a command that `error` ended, and its message."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "archobj: interrupted"
+    if isinstance(error, UserError):
+        return USER_ERROR, f"archobj: error: {error}"
+    if isinstance(error, MachineError):
+        return MACHINE_ERROR, f"archobj: error: {error}"
+    return DEFECT, "".join(traceback.format_exception(error)).rstrip()

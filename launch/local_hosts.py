@@ -58,7 +58,7 @@ def _main(arguments: Sequence[str]) -> int:
         for index in range(values["processes"])
     ]
     if command[0] == "archobj":
-        command = [_python(), "-m", "launch.host", *command[1:]]
+        command = [_archobj(), *command[1:]]
     if values["dry_run"]:
         for variables in environments:
             print("+", shlex.join(["env", *(f"{k}={v}" for k, v in variables.items()), *command]))
@@ -89,12 +89,12 @@ def environment(index: int, count: int, port: int, devices: int) -> dict[str, st
     }
 
 
-def _python() -> str:
-    """The interpreter that `archobj` is installed for."""
+def _archobj() -> str:
+    """The command, from PATH or as `make install` installs it."""
     for folders in (None, str(_ROOT / ".venv/bin")):  # None: those of PATH
         found = shutil.which("archobj", path=folders)
         if found:
-            return str(Path(found).with_name("python"))
+            return found
     raise UserError("archobj is not installed: `make install` installs it.")
 
 

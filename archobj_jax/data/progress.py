@@ -5,6 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from archobj_jax.hosts.activity import ACTIVITY
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -43,6 +45,7 @@ class Progress:
 
     def advance(self, documents: int, tokens: int) -> None:
         """Counts further documents and tokens."""
+        ACTIVITY.goes_on()
         self._documents += documents
         self._tokens += tokens
         self._bar.set_postfix_str(self._counts(), refresh=False)
@@ -51,6 +54,7 @@ class Progress:
 
     def finish(self, count: int = 1) -> None:
         """Counts `count` more of the total as done."""
+        ACTIVITY.goes_on()
         self._done += count
         self._bar.update(count)
         if self._done == self._total:

@@ -8,9 +8,11 @@ import jax
 
 from archobj_jax.data import loader
 from archobj_jax.errors import UserError
+from archobj_jax.hosts.activity import ACTIVITY
 from archobj_jax.training import flops
 from archobj_jax.training.checkpoints import Checkpoints
 from archobj_jax.training.evaluation import Evaluation
+from archobj_jax.training.goodput import Goodput
 from archobj_jax.training.lineage import Stage
 from archobj_jax.training.meter import Meter, NonFiniteError
 from archobj_jax.training.prepared import PreparedStep
@@ -54,6 +56,7 @@ class TrainingLoop:
     total_steps: int
     start: Start
     about: Mapping[str, Any]
+    goodput: Goodput
 
     def _meter(self) -> Meter:
         peak, _ = flops.device_peak(jax.local_devices()[0])
@@ -76,6 +79,7 @@ class TrainingLoop:
                 if self.start.ancestors and not self.start.resumed:
                     self._evaluate(self.start.stage.step, state, meter, report)
                 for number in range(self.start.stage.step + 1, self.total_steps + 1):
+                    ACTIVITY.at(number)
                     with meter.waiting_for_input():
                         batch = self.prepared.placement.put(next(batches))
                     with jax.transfer_guard("disallow"):
@@ -98,6 +102,8 @@ class TrainingLoop:
         last = number == self.total_steps
         if number % self.stats_period == 0 or last:
             record = meter.record()
+            self.goodput.add(steps=meter.working, waited=meter.waiting)
+            record |= self.goodput.record()
             record["save_blocked_seconds"] = self.checkpoints.blocked_seconds
             record["save_write_seconds"] = self.checkpoints.write_seconds
             report.record(number, record)
@@ -109,17 +115,18 @@ class TrainingLoop:
         if number % self.evaluation.period == 0 or last:
             loss = self._evaluate(number, state, meter, report)
         if number % self.save_period == 0 or last or stopping:
-            with meter.paused():
+            with meter.paused(), self.goodput.spending("saving"):
                 report.flush()
                 stage = self.start.stage.at(number, meter.tokens, meter.skipped_steps)
                 lineage = [dataclasses.asdict(each) for each in (*self.start.ancestors, stage)]
                 self.checkpoints.save(state, {**self.about, "lineage": lineage}, loss=loss)
+            self.goodput.saved(number, finished=last)
 
     def _evaluate(
         self, number: int, state: TrainState, meter: Meter, report: Report
     ) -> float | None:
         """Records and tells the evaluation after step `number`; returns the mean held-out loss."""
-        with meter.paused():
+        with meter.paused(), self.goodput.spending("evaluation"):
             values, loss = self.evaluation.evaluate(state.params, number)
         if values:
             report.record(number, values)

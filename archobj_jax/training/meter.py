@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
+from archobj_jax.hosts.activity import ACTIVITY
 from archobj_jax.shapes import Array
 
 _AHEAD = 2
@@ -32,6 +33,9 @@ class Meter:
       tokens: trained on before this life of the run.
       skipped_steps: not finite and left out, before this life of the run.
       stop_on_nonfinite: whether `flush` raises for a step that was not finite.
+
+    Attributes:
+      working, waiting: seconds of the last interval, in steps and waiting for input.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Meter:
         self._stop_on_nonfinite = stop_on_nonfinite
         self._pending: list[tuple[int, Mapping[str, Array]]] = []
         self._last: dict[str, float] = {}
+        self.working = self.waiting = 0.0
         self._begin_interval()
 
     def _begin_interval(self) -> None:
@@ -60,7 +65,8 @@ class Meter:
     def waiting_for_input(self) -> Iterator[None]:
         """Time spent here counts as waiting for input."""
         start = time.perf_counter()
-        yield
+        with ACTIVITY.phase("waiting for input"):
+            yield
         self._waited += time.perf_counter() - start
 
     @contextlib.contextmanager
@@ -75,7 +81,8 @@ class Meter:
         """Takes the metrics of `step`; waits only if too many steps are unfinished."""
         self._pending.append((step, metrics))
         if len(self._pending) > _AHEAD:
-            jax.block_until_ready(self._pending[-1 - _AHEAD][1])
+            with ACTIVITY.phase("in a step"):
+                jax.block_until_ready(self._pending[-1 - _AHEAD][1])
 
     def flush(self) -> None:
         """Fetches the metrics of all steps so far.
@@ -84,7 +91,9 @@ class Meter:
           NonFiniteError: one was not finite (the step left the state as it was).
         """
         pending, self._pending = self._pending, []
-        for step, metrics in jax.device_get(pending):
+        with ACTIVITY.phase("in a step"):
+            fetched = jax.device_get(pending)
+        for step, metrics in fetched:
             self._last = {name: float(value) for name, value in metrics.items()}
             if not self._last.pop("finite"):
                 if self._stop_on_nonfinite:
@@ -99,6 +108,7 @@ class Meter:
         """Ends the interval: the last step's metrics, and the interval's speeds and shares."""
         self.flush()
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
+        self.working, self.waiting = seconds - self._waited, self._waited
         flops_per_second = self._steps * self._step_flops / seconds
         record = {
             **self._last,

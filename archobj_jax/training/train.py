@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 import jax
@@ -12,11 +13,13 @@ from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.data import loader
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
+from archobj_jax.hosts.order import first_process_first
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import compilation, restoring
 from archobj_jax.training.adaptation import Adaptation, InitialCheckpoint
 from archobj_jax.training.checkpoints import Checkpoints, SaveCheckpointConfig
 from archobj_jax.training.evaluation import Evaluation
+from archobj_jax.training.goodput import Goodput
 from archobj_jax.training.lineage import (
     Stage,
     changed_bindings,
@@ -27,7 +30,6 @@ from archobj_jax.training.lineage import (
 from archobj_jax.training.loop import Start, TrainingLoop
 from archobj_jax.training.model_info import model_info
 from archobj_jax.training.prepared import PreparedStep
-from archobj_jax.training.processes import first_process_first
 from archobj_jax.training.reporting import Report, write_text
 from archobj_jax.training.restoring import Restored
 from archobj_jax.training.state import TrainState
@@ -89,6 +91,7 @@ def train(
       MachineError: a checkpoint or a record of the data is damaged, or a write failed.
       SystemExit: with `errors.PREEMPTED`, after SIGTERM and a save.
     """
+    begun = time.time()
     for name, value in {
         "total_steps": total_steps, "eval_period": eval_period, "stats_period": stats_period
     }.items():  # fmt: skip
@@ -154,6 +157,7 @@ def train(
             total_steps=total_steps,
             start=start,
             about={"config": config, "model": record},
+            goodput=Goodput(model_dir, start.stage.step, begun),
         )
         step = start.stage.step
         with Report(
@@ -163,7 +167,10 @@ def train(
                 report.say(f"{model_dir} is at step {step:,} already; raise TRAIN_STEPS to go on.")
                 return
             report.say(f"Compiling the train step of {blueprint.parameter_count:,} parameters.")
-            train_step = prepared.compiled(random_seed, schedule_start=start.stage.schedule_start)
+            with loop.goodput.spending("start"):
+                train_step = prepared.compiled(
+                    random_seed, schedule_start=start.stage.schedule_start
+                )
             with loader.train_batches(
                 train_dataset, model.layout, start_step=step, local_rows=prepared.placement.rows
             ) as batches:

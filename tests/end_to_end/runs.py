@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archobj_jax import cli
-from archobj_jax.training import restoring
+from archobj_jax.training import goodput, restoring
 from tests.end_to_end.corpus import VOCAB_SIZE
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +21,8 @@ TIMES = {
     "input_wait_share",
     "save_blocked_seconds",
     "save_write_seconds",
+    "goodput",
+    *(f"lost_to_{name}" for name in goodput.LOSSES),
 }
 """Fields of metrics.jsonl that are times or speeds; all others are exact."""
 

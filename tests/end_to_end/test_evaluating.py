@@ -11,11 +11,10 @@ import pytest
 from archobj_jax import cli
 from archobj_jax.inference import journal
 from archobj_jax.inference.scoring import Scoring
-from tests.end_to_end import runs
+from tests.end_to_end import runs, several
 from tests.end_to_end.corpus import VOCAB_SIZE
 from tests.end_to_end.test_meshes import on
 from tests.end_to_end.test_mistakes import message
-from tests.end_to_end.test_processes import start_processes, statuses
 
 BOTH = ("planets_score_eval", "words_full_lm")
 
@@ -64,7 +63,7 @@ def test_a_mesh_finds_what_one_device_finds(results: Path, undisturbed: Path, tm
 
 
 def test_two_processes_find_what_one_finds(results: Path, undisturbed: Path, tmp_path):
-    codes, printed = statuses(start_processes(runs.evaluation_arguments(undisturbed, tmp_path)))
+    codes, printed = several.ended(several.start(runs.evaluation_arguments(undisturbed, tmp_path)))
     assert codes == [0, 0], printed
     assert_equal(read(tmp_path), read(results))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from archobj_jax import cli
-from tests.end_to_end.test_processes import start_processes
+from tests.end_to_end import several
 
 PROMPTS = ("the sun", "a", "mercury and venus are")
 
@@ -34,13 +34,8 @@ def test_two_processes_write_what_one_device_writes(undisturbed: Path, tmp_path:
     expected = records(capsys.readouterr().out)
     assert [record["prompt"] for record in expected if record["sample"] == 0] == [*PROMPTS]
     mesh = ("--gin.PARTITIONER=@partitioner.Partitioner()", "--gin.partitioner.Partitioner.fsdp=4")
-    processes = start_processes(arguments(undisturbed, tmp_path, *flags, *mesh))
-    try:
-        printed = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], printed
+    codes, printed = several.ended(several.start(arguments(undisturbed, tmp_path, *flags, *mesh)))
+    assert codes == [0, 0], printed
     found = records(printed[0][0])
     assert records(printed[1][0]) == []
     for mine, theirs in zip(found, expected, strict=True):

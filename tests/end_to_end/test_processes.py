@@ -1,77 +1,79 @@
-"""Two processes of two devices each are one run: as one process with four devices."""
+"""Several processes are one run, as one process with all their devices; they end together."""
 
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end import killing, runs
-from tests.end_to_end.test_meshes import STEPS, on
+from tests.end_to_end import killing, runs, several
+from tests.end_to_end.test_meshes import on
 
-FSDP = {"partitioner__Partitioner__fsdp": 4}
-
-
-def start(model_dir: Path, **bindings: object) -> list[subprocess.Popen]:
-    """Starts a run in both processes."""
-    return start_processes(runs.arguments(model_dir, **bindings))
+MESH = {"partitioner__Partitioner__fsdp": 2, "partitioner__Partitioner__tensor": 2}
+STEPS = {"train__train__stats_period": 1, "train__train__eval_period": 10}
+STEPS["checkpoints__SaveCheckpointConfig__period"] = 5
 
 
-def start_processes(arguments: list[str]) -> list[subprocess.Popen]:
-    """Starts a command in both processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.end_to_end.process", str(index), "2", port, *arguments],
-            cwd=runs.ROOT,
-            env=runs.environment(devices=2),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-
-
-def statuses(processes: list[subprocess.Popen]) -> tuple[list[int], list[str]]:
-    """Waits for both; returns exit statuses and what was printed on stderr."""
-    try:
-        printed = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], printed
-
-
-def test_two_processes_are_one_run(tmp_path, monkeypatch):
-    codes, printed = statuses(start(tmp_path / "two", **STEPS, **FSDP))
+@pytest.fixture(scope="module")
+def two(work: Path) -> Path:
+    """A run of 12 steps by two processes of two devices each."""
+    codes, printed = several.ended(
+        several.start(runs.arguments(work / "two", TRAIN_STEPS=12, **STEPS, **MESH))
+    )
     assert codes == [0, 0], printed
+    return work / "two"
+
+
+def test_a_run_moves_from_two_processes_to_one_and_to_four(two, tmp_path, monkeypatch):
     on(monkeypatch, 4)
-    assert runs.here(tmp_path / "one", **STEPS, **FSDP) == 0
-    expected = runs.metrics(tmp_path / "one")
-    found = runs.metrics(tmp_path / "two")
-    assert [r["step"] for r in found] == [r["step"] for r in expected]
+    assert runs.here(tmp_path / "one", TRAIN_STEPS=20, **STEPS, **MESH) == 0
+    assert len(list((two / "tensorboard").iterdir())) == 1
+    assert runs.here(two, TRAIN_STEPS=16, **STEPS, **MESH) == 0
+    arguments = runs.arguments(two, TRAIN_STEPS=20, **STEPS, **MESH)
+    codes, printed = several.ended(several.start(arguments, count=4, devices=1))
+    assert codes == [0] * 4, printed
+    expected, found = runs.metrics(tmp_path / "one"), runs.metrics(two)
+    evaluated = {12, 16}  # at the ends of the stages, where the other went on
+    assert len([r for r in found if "loss" in r]) == 20
+    found = [r for r in found if "loss" in r or r["step"] not in evaluated]
     for mine, theirs in zip(found, expected, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-5)
-    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
-    # What both saved, one reads and goes on from.
-    assert runs.here(tmp_path / "two", **{**STEPS, "TRAIN_STEPS": 22}, **FSDP) == 0
-    assert runs.here(tmp_path / "one", **{**STEPS, "TRAIN_STEPS": 22}, **FSDP) == 0
-    losses = runs.losses(tmp_path / "two")
-    assert len(losses) == 22
-    assert losses == pytest.approx(runs.losses(tmp_path / "one"), abs=1e-5, rel=0)
+
+
+def test_killed_at_one_of_two_the_other_ends_and_the_restart_is_the_run(two, tmp_path):
+    arguments = runs.arguments(tmp_path, TRAIN_STEPS=12, **STEPS, **MESH)
+    hosts = several.Hosts(several.start(arguments), victim=1)
+    while hosts.poll() is None and killing.newest(tmp_path) < 5:
+        time.sleep(0.01)
+    hosts.send_signal(signal.SIGKILL)
+    _, errors = hosts.communicate()
+    assert hosts.statuses == [74, -signal.SIGKILL], errors
+    assert "Traceback" not in errors
+    assert "process 1 " in errors or "another process has ended" in errors
+    assert hosts.survivors_took < 60
+    codes, printed = several.ended(several.start(arguments))
+    assert codes == [0, 0], printed
+    steps = [r for r in runs.metrics(two) if r["step"] <= 12]  # the other test goes on with it
+    assert runs.metrics(tmp_path) == steps
+
+
+def test_a_mistake_at_one_of_two_ends_both_with_its_message(tmp_path):
+    arguments = runs.arguments(tmp_path, TRAIN_STEPS=4)
+    mistaken = [*arguments, "--gin.MIXTURE_OR_TASK_NAME=words_fulllm"]
+    codes, printed = several.ended(several.start([arguments, mistaken]))
+    assert codes == [2, 2], printed
+    for _, errors in printed:
+        assert "words_fulllm" in errors
+        assert "Traceback" not in errors
+    assert "process 1" in printed[0][1]
 
 
 def test_sigterm_to_one_of_two_stops_both_at_one_step(tmp_path):
-    processes = start(tmp_path, TRAIN_STEPS=100_000, train__train__eval_period=100_000)
+    endless = {"TRAIN_STEPS": 100_000, "train__train__eval_period": 100_000}
+    processes = several.start(runs.arguments(tmp_path, **endless))
     while all(p.poll() is None for p in processes) and killing.newest(tmp_path) < 3:
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGTERM)
-    codes, printed = statuses(processes)
+    codes, printed = several.ended(processes)
     assert codes == [75, 75], printed
-    assert f"saved at step {killing.newest(tmp_path):,}." in printed[0]
+    assert f"saved at step {killing.newest(tmp_path):,}." in printed[0][1]

@@ -1,0 +1,55 @@
+"""A command that several processes run as one: they join, and none outlives the failure of one."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from archobj_jax.errors import MACHINE_ERROR, told
+from archobj_jax.hosts import joining
+from archobj_jax.hosts.watch import Watch
+
+_EXCHANGE = re.compile(
+    r"gloo|nccl|connection (closed|reset|refused)|socket closed|broken pipe|coordination service",
+    re.IGNORECASE,
+)
+"""What a failed exchange between processes says, in one way or another."""
+
+
+@contextlib.contextmanager
+def joined(flags: Mapping[str, object]) -> Iterator[None]:
+    """Joins the other processes, if there are others, and watches them while entered.
+
+    An exception then ends this process at once, with its exit status, once the others know why: no
+    wait for them at the end, since they may be waiting for this one.
+
+    Args:
+      flags: `commands.JOINING` with the values given.
+    """
+    timeout = flags["join_timeout"]
+    assert isinstance(timeout, float)
+    several = joining.join(flags, timeout=timeout)
+    with Watch() as watch:
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            if not several:
+                raise
+            status, message = _told(error, watch)
+            print(message, file=sys.stderr, flush=True)
+            watch.fail(status, message.removeprefix("archobj: error: "))
+            sys.stdout.flush()
+            os._exit(status)
+
+
+def _told(error: BaseException, watch: Watch) -> tuple[int, str]:
+    if isinstance(error, jax.errors.JaxRuntimeError | ValueError) and _EXCHANGE.search(str(error)):
+        status, why = watch.cause() or (MACHINE_ERROR, "its log says why")
+        return status, (
+            f"archobj: error: another process has ended, {why}\nThis one ends with it, in an "
+            f"exchange ({str(error).splitlines()[0]}); what was saved is intact."
+        )
+    return told(error)
