@@ -19,6 +19,7 @@ import archobj_jax
 from archobj_jax import native_messages
 from archobj_jax.commands import COMMANDS, JOINING, Command, Option
 from archobj_jax.errors import MachineError, UserError, did_you_mean, told
+from archobj_jax.hosts import joining
 
 _ACCELERATORS = ("/dev/accel*", "/dev/vfio/*", "/dev/nvidia*", "/dev/kfd", "/dev/dxg")
 """Devices of TPUs and GPUs."""
@@ -31,7 +32,8 @@ exit status:
   1   a defect of archobj, with its traceback
   2   something in the command, a gin file or the data needs mending; the message says what
   74  a disk, a shard or a checkpoint failed; what was saved is intact, the message says what next
-  75  stopped by SIGTERM after saving; the same command goes on from there
+  75  stopped by SIGTERM after saving, or because another process of the run was killed or has not
+      come; the same command goes on from there
   130 stopped by Ctrl-C; `archobj train` saves first, once it is at its steps"""
 
 _GIN_FLAGS = """\
@@ -79,6 +81,8 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
     """Calls the command's function with its options, and with what gin binds."""
     arguments: dict[str, Any] = {}
     place = {name: flags.pop(name) for name in JOINING} if command.joins else None
+    if place is not None:
+        joining.told_place(place)  # mistakes in flags are told before anything is imported
     for name, option in command.options.items():
         if option.instead is not None and flags[name] is not None:
             _load(option.instead)(**{name: flags[name]})

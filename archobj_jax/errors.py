@@ -18,7 +18,8 @@ MACHINE_ERROR = 74
 """Exit status (EX_IOERR): a disk, a shard or a checkpoint failed; what was saved is intact."""
 
 PREEMPTED = 75
-"""Exit status (EX_TEMPFAIL): stopped by SIGTERM after saving; the same command goes on."""
+"""Exit status (EX_TEMPFAIL): stopped by SIGTERM after saving, or because another process of the run
+was killed or has not come; the same command goes on."""
 
 INTERRUPTED = 130
 """Exit status (128 + SIGINT): stopped by Ctrl-C; a training run has saved before."""
@@ -29,7 +30,15 @@ class UserError(Exception):
 
 
 class MachineError(Exception):
-    """What the machine got wrong: says what is lost (nothing saved before) and how to go on."""
+    """What the machine got wrong: says what is lost (nothing saved before) and how to go on.
+
+    Attributes:
+      status: the exit status, `MACHINE_ERROR`; or `PREEMPTED`, where trying again is all there is.
+    """
+
+    def __init__(self, message: str, *, status: int = MACHINE_ERROR):
+        super().__init__(message)
+        self.status = status
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, count: int = 3) -> str:
@@ -47,5 +56,5 @@ def told(error: BaseException) -> tuple[int, str]:
     if isinstance(error, UserError):
         return USER_ERROR, f"archobj: error: {error}"
     if isinstance(error, MachineError):
-        return MACHINE_ERROR, f"archobj: error: {error}"
+        return error.status, f"archobj: error: {error}"
     return DEFECT, "".join(traceback.format_exception(error)).rstrip()

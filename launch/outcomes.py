@@ -39,7 +39,7 @@ def judge(statuses: Sequence[int | None]) -> Outcome:
     """Returns the outcome of all processes; None is a process that vanished without a status.
 
     What a restart would only repeat (1, 2) stops it, whatever the others say. A process that was
-    killed makes the others fail too, with 74 for instance, so that its own end decides.
+    killed makes the others end too, with 75, so that its own end decides.
 
     Raises:
         ValueError: there are no processes.
@@ -56,11 +56,11 @@ def judge(statuses: Sequence[int | None]) -> Outcome:
     if None in statuses:
         return Outcome(Verdict.AGAIN, PREEMPTED, "a worker was restarted or lost")
     for status in known:
-        if status in RUN_AGAIN:
-            return Outcome(Verdict.AGAIN, status, "it was told to stop, and saved before")
-    for status in known:
-        if status >= 128:
+        if status >= 128 and status not in RUN_AGAIN:
             return Outcome(Verdict.CRASHED, status, f"killed by signal {status - 128}")
+    for status in known:
+        if status in RUN_AGAIN:
+            return Outcome(Verdict.AGAIN, status, "it was told to stop, or lost a process")
     if MACHINE_ERROR in known:
         return Outcome(Verdict.TELL, MACHINE_ERROR, "its message says what next")
     return Outcome(Verdict.DONE, 0, "trained to the last step")

@@ -10,9 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 
-import jax
-
-from archobj_jax.errors import MACHINE_ERROR, MachineError, UserError
+from archobj_jax.errors import PREEMPTED, MachineError, UserError
 
 VARIABLES = {
     "coordinator_address": "JAX_COORDINATOR_ADDRESS",
@@ -62,9 +60,11 @@ def join(flags: Mapping[str, object], *, timeout: float) -> bool:
     Raises:
       UserError: the flags or variables do not say all, or not what they must.
       MachineError: process 0 cannot be reached in time.
-      SystemExit: not all came in time (the process ends with `MACHINE_ERROR`).
+      SystemExit: not all came in time (the process ends with `PREEMPTED`).
     """
-    place = _told(flags)
+    import jax
+
+    place = told_place(flags)
     if place is None and not _detectable():
         return False
     # Processes on CPUs exchange arrays by gloo; other platforms have their own ways.
@@ -93,8 +93,12 @@ def join(flags: Mapping[str, object], *, timeout: float) -> bool:
     return True
 
 
-def _told(flags: Mapping[str, object]) -> Place | None:
-    """The place by flags or variables; None if they say nothing, or leave it to the cluster."""
+def told_place(flags: Mapping[str, object]) -> Place | None:
+    """The place by flags or variables; None if they say nothing, or leave it to the cluster.
+
+    Raises:
+      UserError: they do not say all, or not what they must.
+    """
     values: dict[str, str] = {}
     for name, variable in VARIABLES.items():
         if flags.get(name) is not None:
@@ -133,8 +137,13 @@ def _detectable() -> bool:
         return int(os.environ["SLURM_NTASKS"]) > 1
     if _OPEN_MPI in os.environ:
         return True
-    on_tpu = os.environ.get("JAX_PLATFORMS", "tpu").startswith("tpu")
-    return on_tpu and any(glob.glob(pattern) for pattern in _TPUS)
+    return on_tpus()
+
+
+def on_tpus() -> bool:
+    """Whether this machine has TPUs, and JAX may use them; asks no driver and no network."""
+    wanted = os.environ.get("JAX_PLATFORMS", "tpu").startswith("tpu")
+    return wanted and any(glob.glob(pattern) for pattern in _TPUS)
 
 
 def _later(timeout: float) -> int:
@@ -155,7 +164,8 @@ def _reach(place: Place, timeout: float) -> None:
                 raise MachineError(
                     f"process {place.index} has not reached process 0 at {place.coordinator} in "
                     f"{timeout:g} s ({error}). Start process 0 too, or name its address by "
-                    "--coordinator_address; --join_timeout waits longer."
+                    "--coordinator_address; --join_timeout waits longer.",
+                    status=PREEMPTED,
                 ) from error
             time.sleep(0.2)
 
@@ -171,7 +181,7 @@ def _bounded(timeout: float, awaited: str) -> Iterator[None]:
             file=sys.stderr,
             flush=True,
         )
-        os._exit(MACHINE_ERROR)
+        os._exit(PREEMPTED)
 
     timer = threading.Timer(max(timeout, 1.0), end)
     timer.daemon = True

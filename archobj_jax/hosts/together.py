@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
-from archobj_jax.errors import MACHINE_ERROR, told
-from archobj_jax.hosts import joining
+from archobj_jax.errors import PREEMPTED, told
+from archobj_jax.hosts import joining, maintenance
 from archobj_jax.hosts.watch import Watch
 
 _EXCHANGE = re.compile(
@@ -23,6 +23,8 @@ _EXCHANGE = re.compile(
 def joined(flags: Mapping[str, object]) -> Iterator[None]:
     """Joins the other processes, if there are others, and watches them while entered.
 
+    On TPUs it listens for the notices of Google Cloud too.
+
     An exception then ends this process at once, with its exit status, once the others know why: no
     wait for them at the end, since they may be waiting for this one.
 
@@ -32,6 +34,8 @@ def joined(flags: Mapping[str, object]) -> Iterator[None]:
     timeout = flags["join_timeout"]
     assert isinstance(timeout, float)
     several = joining.join(flags, timeout=timeout)
+    if joining.on_tpus():
+        maintenance.watch()
     with Watch() as watch:
         try:
             yield
@@ -47,7 +51,7 @@ def joined(flags: Mapping[str, object]) -> Iterator[None]:
 
 def _told(error: BaseException, watch: Watch) -> tuple[int, str]:
     if isinstance(error, jax.errors.JaxRuntimeError | ValueError) and _EXCHANGE.search(str(error)):
-        status, why = watch.cause() or (MACHINE_ERROR, "its log says why")
+        status, why = watch.cause() or (PREEMPTED, "its log says why")
         return status, (
             f"archobj: error: another process has ended, {why}\nThis one ends with it, in an "
             f"exchange ({str(error).splitlines()[0]}); what was saved is intact."

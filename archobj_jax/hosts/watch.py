@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from jax._src import distributed  # no public name gives the coordination service's client
 
-from archobj_jax.errors import MACHINE_ERROR
+from archobj_jax.errors import PREEMPTED
 from archobj_jax.hosts.activity import ACTIVITY
 
 PERIOD = 1.0
@@ -91,7 +91,7 @@ class Watch:
                 except jax.errors.JaxRuntimeError as error:
                     if self._stop.is_set():
                         return
-                    self._end(0, MACHINE_ERROR, f"is gone ({str(error).splitlines()[0]})")
+                    self._end(0, PREEMPTED, f"is gone ({str(error).splitlines()[0]})")
             else:
                 self._seen = {0: self._pulse()}
             self._name_stalled()
@@ -125,7 +125,7 @@ class Watch:
             beat, at = self._heard.get(process, (-1, now))
             self._heard[process] = (beat, at) if beat == pulse["beat"] else (pulse["beat"], now)
             if now - self._heard[process][1] > SILENT:
-                self._end(process, MACHINE_ERROR, f"has given no sign for {SILENT:.0f} s")
+                self._end(process, PREEMPTED, f"has given no sign for {SILENT:.0f} s")
 
     def _end(self, process: int, status: int, what: str) -> None:
         """Ends this process, if it does not do so by itself (it may fail for the same reason)."""

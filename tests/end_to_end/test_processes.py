@@ -47,7 +47,7 @@ def test_killed_at_one_of_two_the_other_ends_and_the_restart_is_the_run(two, tmp
         time.sleep(0.01)
     hosts.send_signal(signal.SIGKILL)
     _, errors = hosts.communicate()
-    assert hosts.statuses == [74, -signal.SIGKILL], errors
+    assert hosts.statuses == [75, -signal.SIGKILL], errors
     assert "Traceback" not in errors
     assert "process 1 " in errors or "another process has ended" in errors
     assert hosts.survivors_took < 60

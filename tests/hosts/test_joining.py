@@ -36,14 +36,14 @@ def test_flags_come_before_variables(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "a:1")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "3")
     monkeypatch.setenv("JAX_PROCESS_ID", "2")
-    assert joining._told(flags()) == joining.Place("a:1", 3, 2)
-    assert joining._told(flags("b:2", index=0)) == joining.Place("b:2", 3, 0)
+    assert joining.told_place(flags()) == joining.Place("a:1", 3, 2)
+    assert joining.told_place(flags("b:2", index=0)) == joining.Place("b:2", 3, 0)
 
 
 def test_on_slurm_what_is_not_said_is_left_to_the_cluster(monkeypatch):
     for name in joining._SLURM:
         monkeypatch.setenv(name, "2")
-    assert joining._told(flags()) is None
+    assert joining.told_place(flags()) is None
     assert joining._detectable()
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert not joining._detectable()
@@ -89,7 +89,7 @@ def test_the_wait_for_others_is_bounded(tmp_path, index, said):
         ],
         cwd=runs.ROOT, env=runs.environment(1), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert ended.returncode == 74, ended.stderr
+    assert ended.returncode == 75, ended.stderr
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "stack trace" not in ended.stderr

@@ -96,7 +96,7 @@ def test_the_second_signal_kills(tmp_path: Path):
     assert ended(process)[0] == 137
 
 
-def test_archobj_is_started_in_processes_that_have_met():
+def test_archobj_is_found_in_path():
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = local("--processes=2", "--", "archobj", "--version", PATH=path)
     assert ended(process)[:2] == (0, f"{archobj_jax.__version__}\n")

@@ -177,7 +177,7 @@ def test_status_tells_what_each_worker_does(cloud, capsys):
     tpu_vm("status", *POD)
     said = capsys.readouterr().out
     assert "  cd-flm-w-0: exited 75: step 1\n" in said
-    assert said.endswith("run again: it was told to stop, and saved before (exit status 75)\n")
+    assert said.endswith("run again: it was told to stop, or lost a process (exit status 75)\n")
 
 
 def test_logs_of_all_workers_are_copied(cloud, tmp_path):
