@@ -1,16 +1,33 @@
 """Disturbs runs: SIGKILL to their processes again and again, or something done at one batch."""
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
 
 from archobj_jax.training.placement import Placement
+
+
+class Life(Protocol):
+    """A life of a run: a `subprocess.Popen`, or a `several.Hosts`."""
+
+    @property
+    def returncode(self) -> int | Any:
+        """The exit status, once it has ended."""
+
+    def poll(self) -> int | None:
+        """The exit status if it has ended."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Sends a signal to it."""
+
+    def communicate(self) -> tuple[Any, Any]:
+        """Waits for its end; what was printed."""
+
 
 MOMENTS = ("step", "save", "start")
 """While steps run, in the middle of a save, while the process starts."""
@@ -29,7 +46,7 @@ def on_batch(monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[Any], A
     monkeypatch.setattr(Placement, "put", patched)
 
 
-def undisturbed(start: Callable[[], subprocess.Popen]) -> None:
+def undisturbed(start: Callable[[], Life]) -> None:
     """Runs to the end.
 
     Raises:
@@ -42,7 +59,7 @@ def undisturbed(start: Callable[[], subprocess.Popen]) -> None:
 
 
 def killed(
-    start: Callable[[], subprocess.Popen], model_dir: Path, *, kills: int, steps: int, seed: int
+    start: Callable[[], Life], model_dir: Path, *, kills: int, steps: int, seed: int
 ) -> list[str]:
     """Kills `kills` lives at random moments, then lets the last one end.
 
@@ -78,7 +95,7 @@ def saving(model_dir: Path) -> bool:
 
 def _wait_for(
     moment: str,
-    process: subprocess.Popen,
+    process: Life,
     model_dir: Path,
     target: int,
     rng: np.random.Generator,

@@ -91,7 +91,7 @@ class Hosts:
 
     def communicate(self) -> tuple[str, str]:
         """Waits for all; what they printed."""
-        self.statuses, printed = ended(self.processes)
+        self.statuses, printed = ended(self.processes, timeout=3600)
         if self._signalled is not None:
             self.survivors_took = time.monotonic() - self._signalled
         return "".join(out for out, _ in printed), "".join(err for _, err in printed)
