@@ -1,6 +1,8 @@
 """Finding SeqIO tasks and mixtures by name, and the parts of a task that the stack runs itself."""
 
 import importlib
+import importlib.util
+import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -33,7 +35,7 @@ def find(name: str, module: Modules = None) -> seqio.Task | seqio.Mixture:
         `tasks.pretraining` is imported always.
 
     Raises:
-      UserError: a module cannot be found, or no task or mixture has that name.
+      UserError: a module cannot be found or fails, or no task or mixture has that name.
     """
     _leave_accelerators_alone()
     modules = [_import(each) for each in (DEFAULT_MODULE, *module_names(module))]
@@ -166,6 +168,23 @@ def _import(module: str) -> ModuleType:
             f"no module is named '{module}' (MIXTURE_OR_TASK_MODULE); expected one on the Python "
             "path that registers SeqIO tasks"
         ) from error
+    except Exception as error:
+        if module == DEFAULT_MODULE:
+            raise
+        raise UserError(
+            f"module '{module}' (MIXTURE_OR_TASK_MODULE) fails{_place(module, error)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _place(module: str, error: Exception) -> str:
+    """Where in the file of `module` an error came out, ` at FILE, line N`."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {error.filename}, line {error.lineno}"
+    spec = importlib.util.find_spec(module)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if spec is not None and frame.filename == spec.origin]
+    return f" at {own[-1].filename}, line {own[-1].lineno}" if own else ""
 
 
 def _leave_accelerators_alone() -> None:
