@@ -19,3 +19,12 @@ def table(rows: Sequence[Sequence[str]], *, numbers_from: int | None = None) -> 
         ).rstrip()
         for row in rows
     )
+
+
+def readable_bytes(size: float) -> str:
+    """So many bytes in the largest unit of which there is one: `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -21,7 +21,7 @@ class KeyValues:
     value: Float[Array, "B S G K"]
 
 
-_CACHE_AXES = ("layers", "batch", "kv_heads", "length", "kv")
+_CACHE_AXES = ("layers", "batch", "kv_heads", "kv_length", "kv")
 
 
 @struct.dataclass
@@ -112,13 +112,12 @@ class Attention(nnx.Module):
 
     @checked
     def keys_values(self, x: Float[Array, "B S D"], offset: Int[Array, "_ S"]) -> KeyValues:
-        """Projects a sequence to keys and values."""
+        """Projects a sequence to keys and values; each device its part, which is then gathered."""
         shape = (*x.shape[:2], self.config.kv_heads, self.config.head_dim)
         key = self.key(x).reshape(shape)
         if self.rotary:
             key = rotate(key, offset)
-        axes = ("batch", "length", "kv_heads", "kv")
-        return KeyValues(constrain(key, axes), constrain(self.value(x).reshape(shape), axes))
+        return KeyValues(_gathered(key), _gathered(self.value(x).reshape(shape)))
 
     @checked
     def __call__(
@@ -141,3 +140,9 @@ class Attention(nnx.Module):
             query, attended.key, attended.value, structure=structure, bias=bias, dropout=dropout
         )
         return self.out(mixed.reshape(*x.shape[:2], -1))
+
+
+def _gathered(x: Float[Array, "B S G K"]) -> Float[Array, "B S G K"]:
+    """Projected where the tokens are, then of all tokens, which every query of a row reads."""
+    own = constrain(x, ("batch", "length", "kv_heads", "kv"))
+    return constrain(own, ("batch", "kv_length", "kv_heads", "kv"))

@@ -9,7 +9,6 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
@@ -68,11 +67,11 @@ class DecodingState:
 
     def constrained(self) -> "DecodingState":
         """The same, laid on the mesh by the active rules."""
-        axes = ("batch", "length")
-        places = jax.tree.map(lambda x: constrain(x, axes), self.places)
-        length = constrain(self.length, axes[:1])
         return dataclasses.replace(
-            self, cache=self.cache.constrained(), places=places, length=length
+            self,
+            cache=self.cache.constrained(),
+            places=self.places.gathered(),
+            length=constrain(self.length, ("batch",)),
         )
 
 

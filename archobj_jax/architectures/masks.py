@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from archobj_jax.partitioning.rules import constrain
 from archobj_jax.shapes import Array, Bool, Int, checked
 
 
@@ -69,6 +70,14 @@ class Places:
             return jnp.repeat(x, times, axis=0) if x.shape[0] == rows else x
 
         return jax.tree.map(repeated, self)
+
+    def gathered(self) -> "Places":
+        """The same, whole rows on every device that has any of them: what keys are looked up by."""
+
+        def gathered(x: Array) -> Array:
+            return constrain(x, ("batch" if x.shape[0] > 1 else None, "kv_length"))
+
+        return jax.tree.map(gathered, self)
 
 
 MaskArray = Bool[Array, "B L S"]

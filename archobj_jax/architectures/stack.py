@@ -203,6 +203,9 @@ class Stack(nnx.Module):
         bias = None
         if self.relpos_bias is not None:
             bias = self.relpos_bias(structure.query, structure.key, embedded.dtype)
+        structure = dataclasses.replace(structure, key=structure.key.gathered())
+        if memory is not None:
+            memory = dataclasses.replace(memory, places=memory.places.gathered())
         context = Context(structure=structure, bias=bias, memory=memory)
         layer_keys = None if keys[0] is None else jax.random.split(keys[0], self.num_layers)
         x = constrain(dropout(embedded, rate, keys[1]), ACTIVATION_AXES)

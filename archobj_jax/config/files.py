@@ -15,8 +15,9 @@ _INSTALLED = Path(archobj_jax.__file__).parent.parent
 
 
 def search_path(extra: Sequence[str] = ()) -> list[Path]:
-    """Where gin files are looked up: the working directory, `extra`, beside the package."""
-    return [Path(), *(Path(folder).expanduser() for folder in extra), _INSTALLED]
+    """Where gin files are looked up: here, in `extra`, beside the package, in its `t5x_configs`."""
+    own = (_INSTALLED, _INSTALLED / "t5x_configs")
+    return [Path(), *(Path(folder).expanduser() for folder in extra), *own]
 
 
 def read(name: str, folders: Sequence[Path], *, asked_by: str) -> tuple[str, str]:

@@ -26,8 +26,8 @@ def parse(
     """Sets the configuration: the files in order, then the bindings over them.
 
     Args:
-        gin_files: paths (relative to the working directory, to `search_paths` or to the folder that
-            holds `t5x_configs`, or absolute) or `gs://` addresses.
+        gin_files: paths (relative to the working directory, to `search_paths`, to `t5x_configs` or
+            to the folder that holds it, or absolute) or `gs://` addresses.
         gin_bindings: `NAME=VALUE` (or `--gin.NAME=VALUE`): a macro, or a parameter as
             `scope/module.function.parameter`. A value that gin cannot read is text as it stands.
         search_paths: more folders to look for gin files in.

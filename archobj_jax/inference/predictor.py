@@ -15,6 +15,7 @@ from archobj_jax.inference.vocabulary import Vocabulary, recorded_vocabulary
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import lineage, restoring
 from archobj_jax.training.state import Blueprint
+from archobj_jax.training.unsharded import check_sharded
 
 BATCH_TOKENS = 8192
 """Tokens that a device reads at a time, unless told otherwise."""
@@ -47,8 +48,8 @@ class Predictor:
             device alone.
 
         Raises:
-          UserError: there is no checkpoint, its model or task is unknown here, or its vocabulary is
-            another one here.
+          UserError: there is no checkpoint, its model or task is unknown here, its vocabulary is
+            another one here, or a large parameter is not sharded.
           MachineError: it is damaged.
         """
         found = restoring.find_checkpoint(path)
@@ -65,6 +66,7 @@ class Predictor:
             "step": jax.ShapeDtypeStruct((), jnp.int32, sharding=rules.sharding((), ())),
             "params": blueprint.abstract_params(),
         }
+        check_sharded(blueprint, wanted)
         restored = restoring.restore(found, wanted)
         vocabulary = recorded_vocabulary(
             about, cache_dir=cache_dir, where=f"CHECKPOINT_PATH: {found}"

@@ -15,7 +15,8 @@ MeshAxes = tuple[str, ...]
 
 STANDARD_RULES: tuple[tuple[str, MeshAxes], ...] = (
     ("batch", ("data", "fsdp")),
-    ("length", ()),
+    ("length", ("sequence",)),
+    ("kv_length", ()),
     ("activation_embed", ()),
     ("embed", ("fsdp",)),
     ("vocab", ("tensor",)),
@@ -28,7 +29,8 @@ STANDARD_RULES: tuple[tuple[str, MeshAxes], ...] = (
     ("layers", ()),
 )
 """Parameters lie on fsdp by their embed dimension and on tensor by the other; activations on data
-and fsdp by rows. A mesh axis of size 1 shards nothing, so these serve every shape of mesh."""
+and fsdp by rows and on sequence by length, but for what attention reads (kv_length). A mesh axis of
+size 1 shards nothing, so these serve every shape of mesh."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +39,16 @@ class LogicalAxisRules:
 
     A dimension that the mesh axes of its rule do not divide stays whole; model-info.txt and
     `archobj train --dry_run` say how much of the parameters that leaves unsharded.
+
+    Attributes:
+      mesh: of devices.
+      rules: mesh axes of each logical axis.
+      largest_unsharded_bytes: see `Partitioner`; `training.unsharded` checks it.
     """
 
     mesh: Mesh | AbstractMesh
     rules: Mapping[str, MeshAxes]
+    largest_unsharded_bytes: int
 
     def spec(self, shape: Sequence[int], axes: Sequence[str | None]) -> PartitionSpec:
         """The partition of an array of `shape` with logical `axes`; None is not partitioned.
@@ -68,6 +76,10 @@ class LogicalAxisRules:
             else:
                 dimensions.append(None)
         return PartitionSpec(*dimensions)
+
+    def shards(self, axis: str) -> int:
+        """Parts that a dimension of the logical `axis` falls into, if they divide it."""
+        return math.prod(self.mesh.shape[each] for each in self.rules[axis])
 
     def sharding(self, shape: Sequence[int], axes: Sequence[str | None]) -> NamedSharding:
         """`spec` on the mesh."""

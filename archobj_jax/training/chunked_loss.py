@@ -6,9 +6,9 @@ projection, is taken at once, so that logits are neither kept nor projected twic
 linear cross-entropy does, Hsu et al. 2024). The gradient is exact, since the loss is a sum over
 tokens.
 
-On a mesh every shard of the batch has a copy of the projection and sums up a gradient of its own;
-they are added up once, behind the last chunk. Otherwise each chunk would be a gather and a
-reduction of arrays as large as the embedding.
+On a mesh every shard of the batch (of its rows, and of their length) has a copy of the projection
+and sums up a gradient of its own; they are added up once, behind the last chunk. Otherwise each
+chunk would be a gather and a reduction of arrays as large as the embedding.
 """
 
 import dataclasses
@@ -27,6 +27,9 @@ from archobj_jax.shapes import Array, Float, Int, checked
 from archobj_jax.training.losses import Loss
 
 PyTree = Any
+
+_SHARDS = ("batch", "length")
+"""Logical axes of the leading dimensions of what each shard of a batch has of its own."""
 
 
 @struct.dataclass
@@ -86,35 +89,48 @@ def _of_tokens(
 
 
 _Chunk = tuple[Array, Array, Array]
-"""Hidden states [S, B/S, t, D], targets and loss weights [S, B/S, t] of the S shards of a batch."""
+"""Hidden states [R, S, B/R, t, D], targets and loss weights [R, S, B/R, t] of a batch in R x S
+shards: of its rows, and of their length."""
 
 
 def _chunks(loss: Loss, vocab_size: int, *arrays: Array) -> _Chunk:
-    """[B, T, …] to [chunks, S, B/S, T/chunks, …], with zeros (no weight) behind where need be.
+    """[B, T, …] to [chunks, R, S, B/R, t, …], with zeros (no weight) behind where need be.
 
-    Rows stay whole and where they are.
+    Tokens stay where they are.
     """
     rows, length = arrays[0].shape[:2]
     held = shard_shape((rows, length, vocab_size), ("batch", "length", "vocab"))
-    count = min(length, max(1, round(4 * math.prod(held) / loss.chunk_bytes)))
-    size = -(-length // count)
-    count = -(-length // size)
+    count = min(held[1], max(1, round(4 * math.prod(held) / loss.chunk_bytes)))
+    size = -(-held[1] // count)
+    count = -(-held[1] // size)
 
     def chunked(x: Array) -> Array:
         rest = x.shape[2:]
-        x = jnp.pad(x, ((0, 0), (0, count * size - length), *[(0, 0)] * len(rest)))
-        x = x.reshape(rows // held[0], held[0], count, size, *rest)
-        return constrain(jnp.moveaxis(x, 2, 0), (None, "batch", *[None] * (x.ndim - 2)))
+        x = x.reshape(rows // held[0], held[0], length // held[1], held[1], *rest)
+        x = jnp.pad(x, (*[(0, 0)] * 3, (0, count * size - held[1]), *[(0, 0)] * len(rest)))
+        x = x.reshape(*x.shape[:3], count, size, *rest)
+        x = jnp.moveaxis(x, (3, 2), (0, 2))
+        return constrain(x, (None, *_SHARDS, *[None] * (x.ndim - 3)))
 
     hidden, targets, weights = (chunked(x) for x in arrays)
     return hidden, targets, weights
 
 
-def _on_each_shard(output: OutputProjection, shards: int) -> OutputProjection:
-    """The projection with a leading dimension, which lies as the batch does."""
+def _of_chunks(x: Array, length: int) -> Array:
+    """[chunks, R, S, B/R, t, D] back to [B, T, D]."""
+    _, rows, parts, held, _, features = x.shape
+    x = jnp.moveaxis(x, (0, 2), (3, 2))
+    x = x.reshape(rows, held, parts, -1, features)[:, :, :, : length // parts]
+    return constrain(
+        x.reshape(rows * held, length, features), ("batch", "length", "activation_embed")
+    )
+
+
+def _on_each_shard(output: OutputProjection, shards: tuple[int, int]) -> OutputProjection:
+    """The projection with leading dimensions [R, S], which lie as the batch does."""
     axes = ("vocab", "embed") if output.tied else ("embed", "vocab")
-    copies = jnp.broadcast_to(output.kernel, (shards, *output.kernel.shape))
-    return dataclasses.replace(output, kernel=constrain(copies, ("batch", *axes)))
+    copies = jnp.broadcast_to(output.kernel, (*shards, *output.kernel.shape))
+    return dataclasses.replace(output, kernel=constrain(copies, (*_SHARDS, *axes)))
 
 
 def _scanned(
@@ -122,8 +138,8 @@ def _scanned(
 ) -> tuple[PyTree, PyTree]:
     """Sums `compute(loss, output, *chunk)[0]` over chunks, by shards, and stacks its `[1]`."""
     chunks = _chunks(loss, output.vocab_size, *arrays)
-    copies = _on_each_shard(output, chunks[0].shape[1])
-    computed = jax.vmap(functools.partial(compute, loss))
+    copies = _on_each_shard(output, chunks[1].shape[1:3])
+    computed = jax.vmap(jax.vmap(functools.partial(compute, loss)))
     first = jax.eval_shape(computed, copies, *jax.tree.map(lambda x: x[0], chunks))[0]
 
     def add(total: PyTree, chunk: _Chunk) -> tuple[PyTree, PyTree]:
@@ -132,7 +148,7 @@ def _scanned(
 
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
     totals, stacked = jax.lax.scan(add, zeros, chunks)
-    return jax.tree.map(lambda x: jnp.sum(x, axis=0), totals), stacked
+    return jax.tree.map(lambda x: jnp.sum(x, axis=(0, 1)), totals), stacked
 
 
 def _values(
@@ -168,9 +184,7 @@ def _forward(
     (sums, of_output), of_hidden = _scanned(
         _values_and_gradients, loss, output, hidden, targets, weights
     )
-    rows, length, features = hidden.shape
-    of_hidden = jnp.moveaxis(of_hidden, 0, 2).reshape(rows, -1, features)[:, :length]
-    return sums, (of_output, constrain(of_hidden, ("batch", "length", "activation_embed")))
+    return sums, (of_output, _of_chunks(of_hidden, hidden.shape[1]))
 
 
 def _backward(

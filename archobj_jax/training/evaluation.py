@@ -32,9 +32,11 @@ class HeldOut:
     ) -> "HeldOut":
         """Opens the split of `config`, at most `num_batches` of each task."""
         placement = Placement.of(blueprint.rules, config.batch_size)
+        layout = blueprint.architecture.layout
+        placement.check_lengths(layout, config.task_feature_lengths)
         batches = loader.eval_batches(
             config,
-            blueprint.architecture.layout,
+            layout,
             local_rows=placement.rows,
             num_batches=num_batches,
         )

@@ -2,7 +2,10 @@
 
 import math
 
-from archobj_jax.tables import table
+from jax.sharding import Mesh
+
+from archobj_jax.partitioning.arrangement import slice_count
+from archobj_jax.tables import readable_bytes, table
 from archobj_jax.training.prepared import PreparedStep
 from archobj_jax.training.state import per_device_bytes
 
@@ -39,16 +42,15 @@ def model_info(prepared: PreparedStep) -> str:
         f" ({blueprint.architecture.symbol})",
         f"parameters       {blueprint.parameter_count:,}",
         f"not sharded      {blueprint.unsharded_share():.2%} of the parameters",
-        f"mesh             {axes} ({math.prod(mesh.values())} devices)",
+        f"mesh             {axes} ({math.prod(mesh.values())} devices{_slices(prepared)})",
         "on each device   "
-        + ", ".join(f"{name} {_readable(size)}" for name, size in memory.items()),
+        + ", ".join(f"{name} {readable_bytes(size)}" for name, size in memory.items()),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _readable(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+def _slices(prepared: PreparedStep) -> str:
+    """How the data axis falls into slices, if there are several."""
+    mesh = prepared.blueprint.rules.mesh
+    slices = slice_count(list(mesh.devices.flat)) if isinstance(mesh, Mesh) else 1
+    return f"; data={slices} slices x {mesh.shape['data'] // slices}" if slices > 1 else ""

@@ -12,6 +12,7 @@ from archobj_jax.training import compilation, flops
 from archobj_jax.training.placement import Placement
 from archobj_jax.training.state import Blueprint, TrainState
 from archobj_jax.training.trainer import Trainer
+from archobj_jax.training.unsharded import check_sharded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +44,15 @@ class PreparedStep:
         """The step of `model` on batches as `dataset` describes them; reads no data.
 
         Raises:
-          UserError: the batch or its microbatches do not divide over the mesh.
+          UserError: the batch, its lengths or its microbatches do not divide over the mesh, or a
+            large array is not sharded.
         """
         blueprint = Blueprint.of(model, rules)
         placement = Placement.of(rules, dataset.batch_size)
         placement.check_microbatches(trainer.num_microbatches)
         batch = placement.abstract(model.layout, dataset.task_feature_lengths)
         state = blueprint.abstract_state(trainer.transform(blueprint))
+        check_sharded(blueprint, state)
         return cls(blueprint, placement, trainer, state, batch)
 
     def compiled(self, seed: int, *, schedule_start: int = 0) -> jax.stages.Compiled:

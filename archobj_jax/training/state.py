@@ -123,7 +123,7 @@ class Blueprint:
     ) -> jax.ShapeDtypeStruct:
         """An optimizer slot lies as its parameter does, less the dimension it has reduced."""
         info = self.parameter_of(path)
-        axes = None if info is None else _slot_axes(leaf.shape, info)
+        axes = None if info is None else slot_axes(leaf.shape, info)
         if axes is None:
             sharding = jax.sharding.NamedSharding(self.rules.mesh, jax.sharding.PartitionSpec())
         else:
@@ -131,7 +131,8 @@ class Blueprint:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _slot_axes(shape: tuple[int, ...], info: ParameterInfo) -> tuple[str, ...] | None:
+def slot_axes(shape: tuple[int, ...], info: ParameterInfo) -> tuple[str, ...] | None:
+    """Logical axes of an optimizer slot of a parameter, by its shape; None if it has another."""
     if shape == info.shape:
         return info.logical_axes
     for dropped in reversed(range(len(info.shape))):

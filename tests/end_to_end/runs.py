@@ -31,11 +31,17 @@ _NETWORK = {"emb_dim": 32, "num_heads": 8, "head_dim": 4, "mlp_dim": 64}
 
 
 def arguments(
-    model_dir: Path, experiment: str = "cd_flm", *, gin_file: str | None = None, **bindings: object
+    model_dir: Path,
+    experiment: str = "cd_flm",
+    *,
+    gin_file: str | None = None,
+    preset: str | None = None,
+    **bindings: object,
 ) -> list[str]:
     """The command line of a run of 12 steps; `bindings` replace or add to its macros.
 
-    `gin_file` names one of t5x_configs/runs to read after the experiment.
+    `gin_file` names one of t5x_configs/runs to read after the experiment, and `preset` one of
+    t5x_configs/partitioning.
 
     A binding's name is a macro, or module.function.parameter with `__` for dots.
     """
@@ -65,15 +71,15 @@ def arguments(
     }
     flags = [f"--gin.{name}={value}" for name, value in values.items()]
     names = [f"experiments/tiny/{experiment}", *([f"runs/{gin_file}"] if gin_file else [])]
-    return ["train", *(f"--gin_file={ROOT}/t5x_configs/{name}.gin" for name in names), *flags]
+    ready = [f"--gin_file={ROOT}/t5x_configs/{name}.gin" for name in names]
+    placed = [f"--gin_file=partitioning/{preset}.gin"] if preset else []
+    return ["train", *ready, *placed, *flags]
 
 
-def here(
-    model_dir: Path, experiment: str = "cd_flm", *, gin_file: str | None = None, **bindings: object
-) -> int:
-    """Runs in this process; returns the exit status."""
+def here(model_dir: Path, experiment: str = "cd_flm", **options: Any) -> int:
+    """Runs in this process, see `arguments`; returns the exit status."""
     try:
-        return cli.main(arguments(model_dir, experiment, gin_file=gin_file, **bindings))
+        return cli.main(arguments(model_dir, experiment, **options))
     except SystemExit as stopped:
         return int(stopped.code or 0)
 

@@ -48,6 +48,42 @@ def message(capfd: pytest.CaptureFixture) -> str:
             "does not fill the 8 devices",
         ),
         (
+            {"BATCH_SIZE": 4},
+            "BATCH_SIZE = 4 does not divide over the 8 devices of the mesh axes ('data', 'fsdp')",
+        ),
+        (
+            {"partitioner__Partitioner__fsdp": -1},
+            "data and fsdp are both -1; one axis alone",
+        ),
+        (
+            {
+                "partitioner__Partitioner__tensor": 2,
+                "partitioner__Partitioner__num_partitions": 4,
+            },
+            "Partitioner.tensor = 2 and Partitioner.num_partitions = 4 contradict each other",
+        ),
+        (
+            {"partitioning__PjitPartitioner__num_partitions": 2},
+            "Did you mean 'partitioner.Partitioner'",
+        ),
+        (
+            {"partitioner__Partitioner__rules": (("mlp", "tensors"),)},
+            "'mlp' is laid on 'tensors'; mesh axes are data, fsdp, sequence, tensor. Did you mean "
+            "'tensor'?",
+        ),
+        (
+            {"partitioner__Partitioner__rules": (("mpl", "tensor"),)},
+            "there is no logical axis 'mpl', so its rule would do nothing. Did you mean 'mlp'?",
+        ),
+        (
+            {"preset": "fsdp", "partitioner__Partitioner__largest_unsharded_bytes": 100},
+            "--gin.Partitioner.largest_unsharded_bytes=2048",
+        ),
+        (
+            {"partitioner__Partitioner__sequence": 2, "TASK_FEATURE_LENGTHS": {"targets": 47}},
+            "TASK_FEATURE_LENGTHS: decoder_target_tokens have length 47",
+        ),
+        (
             {"TASK_FEATURE_LENGTHS": {"targets": 1}, "MIXTURE_OR_TASK_NAME": "words_prefix_lm"},
             "targets",
         ),

@@ -6,7 +6,12 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from archobj_jax.errors import UserError
-from archobj_jax.partitioning.partitioner import Partitioner, local_rows, row_sharding
+from archobj_jax.partitioning.partitioner import (
+    Partitioner,
+    check_lengths,
+    local_rows,
+    row_sharding,
+)
 from archobj_jax.partitioning.rules import LogicalAxisRules, activated, constrain
 
 MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
@@ -18,8 +23,8 @@ def rules(**options) -> LogicalAxisRules:
 
 
 def test_data_takes_what_the_other_axes_leave():
-    assert dict(Partitioner(fsdp=2, tensor=2).mesh().shape) == {"data": 2, "fsdp": 2, "tensor": 2}
-    assert dict(Partitioner().mesh().shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert dict(Partitioner(fsdp=2, tensor=2).mesh().shape) == {**MIXED, "sequence": 1}
+    assert dict(Partitioner().mesh().shape) == {"data": 8, "fsdp": 1, "sequence": 1, "tensor": 1}
     assert Partitioner(data=1).mesh(jax.devices()[:1]).size == 1
 
 
@@ -48,7 +53,7 @@ def test_rules_of_ones_own_replace_the_standard_ones_of_the_same_axis():
     assert own.spec((64, 4), ("vocab", "kv")) == PartitionSpec("tensor", None)
 
 
-@pytest.mark.parametrize("options", [{"fsdp": 0}, {"tensor": -1}, {"data": 0}, {"data": -2}])
+@pytest.mark.parametrize("options", [{"fsdp": 0}, {"tensor": 0}, {"data": 0}, {"sequence": -2}])
 def test_axes_below_one_are_refused(options: dict):
     with pytest.raises(UserError, match="must be at least 1"):
         Partitioner(**options)
@@ -65,14 +70,69 @@ def test_a_mesh_that_does_not_fill_the_devices_is_refused(options: dict):
 def test_a_planned_mesh_needs_no_devices():
     planned = Partitioner(data=4, fsdp=16, tensor=4).planned_mesh()
     assert isinstance(planned, AbstractMesh)
-    assert dict(planned.shape) == {"data": 4, "fsdp": 16, "tensor": 4}
-    assert dict(Partitioner(fsdp=16).planned_mesh().shape) == {"data": 1, "fsdp": 16, "tensor": 1}
+    assert dict(planned.shape) == {"data": 4, "fsdp": 16, "sequence": 1, "tensor": 4}
+    assert dict(Partitioner(fsdp=16).planned_mesh().shape)["fsdp"] == 16
     assert Partitioner(fsdp=4).planned_mesh() == Partitioner(fsdp=4).mesh()
 
 
 def test_a_rule_on_an_unknown_mesh_axis_is_named():
-    with pytest.raises(UserError, match=r"'mlp' is laid on \['model'\]; mesh axes are data"):
-        rules(rules=(("mlp", ("model",)),))
+    message = r"'mlp' is laid on 'tensors'; mesh axes are data.*Did you mean 'tensor'"
+    with pytest.raises(UserError, match=message):
+        rules(rules=(("mlp", ("tensors",)),))
+    with pytest.raises(UserError, match=r"T5X's 'model' is 'tensor'"):
+        rules(rules=(("mlp", "model"),))
+
+
+def test_a_rule_for_an_unknown_logical_axis_is_named_with_the_nearest():
+    with pytest.raises(UserError, match=r"no logical axis 'embeds'.*Did you mean 'embed'"):
+        rules(rules=(("embeds", ("fsdp",)),))
+
+
+def test_rules_may_be_written_as_t5x_has_them():
+    own = rules(**MIXED, rules=(("embed", "tensor"), ("mlp", None)))
+    assert own.spec((16, 32), ("embed", "mlp")) == PartitionSpec("tensor", None)
+
+
+def test_any_axis_may_take_what_the_others_leave_but_only_one():
+    assert Partitioner(data=2, fsdp=-1).mesh().shape["fsdp"] == 4
+    assert Partitioner(data=1, tensor=-1, fsdp=2).mesh().shape["tensor"] == 4
+    assert Partitioner(data=1, sequence=-1).mesh().shape["sequence"] == 8
+    with pytest.raises(UserError, match=r"data and fsdp are both -1.*Partitioner.data=1"):
+        Partitioner(fsdp=-1)
+
+
+def test_t5x_names_of_the_tensor_axis():
+    assert Partitioner(num_partitions=4).mesh().shape["tensor"] == 4
+    assert Partitioner(model_parallel_submesh=(2, 2, 1, 1)).mesh().shape["tensor"] == 4
+    alike = Partitioner(tensor=4, num_partitions=4, model_parallel_submesh=(4, 1, 1, 1))
+    assert alike.mesh().shape["tensor"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tensor": 2, "num_partitions": 4}, "tensor = 2 and Partitioner.num_partitions = 4"),
+        (
+            {"num_partitions": 2, "model_parallel_submesh": (4, 1, 1, 1)},
+            r"num_partitions = 2 and .*submesh = \(4, 1, 1, 1\) \(4 devices\) contradict",
+        ),
+        ({"model_parallel_submesh": (4, 1, 0, 1)}, "must be four numbers of at least 1"),
+    ],
+)
+def test_names_of_the_tensor_axis_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        Partitioner(**options)
+
+
+def test_activations_lie_on_sequence_by_length_and_what_attention_reads_does_not():
+    split = rules(data=1, fsdp=2, sequence=2, tensor=2)
+    assert split.spec((8, 16, 4), ("batch", "length", "activation_embed")) == PartitionSpec(
+        "fsdp", "sequence", None
+    )
+    assert split.spec((8, 16, 4, 8), ("batch", "kv_length", "kv_heads", "kv")) == PartitionSpec(
+        "fsdp", None, "tensor", None
+    )
+    assert split.spec((16, 32), ("embed", "mlp")) == PartitionSpec("fsdp", "tensor")
 
 
 def test_a_logical_axis_without_a_rule_is_named_with_the_nearest():
@@ -86,6 +146,19 @@ def test_rows_lie_on_data_and_fsdp_and_must_divide():
     np.testing.assert_array_equal(local_rows(sharding, 8), np.arange(8))
     with pytest.raises(UserError, match=r"BATCH_SIZE = 6 does not divide over the 4 devices"):
         row_sharding(rules(**MIXED), 6)
+
+
+def test_every_process_reads_whole_rows_of_those_whose_parts_it_holds():
+    sharding = row_sharding(rules(data=1, fsdp=2, sequence=4), 8)
+    assert sharding.shard_shape((8, 12)) == (4, 3)
+    np.testing.assert_array_equal(local_rows(sharding, 8), np.arange(8))
+
+
+def test_lengths_lie_on_sequence_and_must_divide():
+    split = rules(data=1, fsdp=2, sequence=4)
+    check_lengths(split, {"decoder_input_tokens": 12})
+    with pytest.raises(UserError, match="TASK_FEATURE_LENGTHS: encoder_input_tokens have length 6"):
+        check_lengths(split, {"decoder_input_tokens": 12, "encoder_input_tokens": 6})
 
 
 def test_activations_are_constrained_while_rules_are_active_alone():
