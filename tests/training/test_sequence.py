@@ -1,4 +1,4 @@
-"""Activations sharded by length: the same losses, less memory, and only keys and values gathered."""
+"""Activations sharded by length: the same losses, less memory, and no more than keys gathered."""
 
 import functools
 import re
