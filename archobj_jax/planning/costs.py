@@ -45,7 +45,7 @@ def cost(step: PreparedStep, topology: Topology, *, remat: str, microbatches: in
     """
     mesh = step.blueprint.rules.mesh.shape
     network = dataclasses.replace(step.blueprint.architecture.network, remat_policy=remat)  # type: ignore[arg-type]
-    tokens = step.tokens / (mesh["data"] * mesh["fsdp"])
+    tokens = step.tokens / (mesh["data"] * mesh["fsdp"] * mesh["sequence"])
     activations = _activations(step, network, tokens / microbatches, mesh["tensor"])
     return Cost(
         hbm=_state(step, mesh["fsdp"] * mesh["tensor"]) + activations,

@@ -69,14 +69,23 @@ def _rank(candidate: Candidate) -> tuple[bool, float]:
 
 
 def candidates(run: Run, topology: Topology) -> Iterator[Candidate]:
-    """Every mesh of powers of two, remat policy and number of microbatches that divides."""
-    chips = len(topology.devices)
+    """Every mesh of powers of two, remat policy and number of microbatches that divides.
+
+    The sequence axis stays as the run has it.
+    """
+    given = run.partitioner
+    chips, rest = divmod(len(topology.devices), max(given.sequence, 1))
     for tensor in _TENSOR:
         if run.model.network.kv_heads % tensor:
             continue
-        for data in _divisors_by_two(chips // tensor if chips % tensor == 0 else 0):
+        for data in _divisors_by_two(chips // tensor if chips % tensor == rest == 0 else 0):
             partitioner = Partitioner(
-                data=data, fsdp=chips // tensor // data, tensor=tensor, rules=run.partitioner.rules
+                data=data,
+                fsdp=chips // tensor // data,
+                sequence=given.sequence,
+                tensor=tensor,
+                rules=given.rules,
+                largest_unsharded_bytes=given.largest_unsharded_bytes,
             )
             base = dataclasses.replace(run, partitioner=partitioner)
             try:
@@ -152,7 +161,10 @@ from archobj_jax.training import trainer
 partitioner.Partitioner:
   data = {run.partitioner.data}
   fsdp = {run.partitioner.fsdp}
+  sequence = {run.partitioner.sequence}
   tensor = {run.partitioner.tensor}
+  num_partitions = None
+  model_parallel_submesh = None
 
 network.NetworkConfig:
   dtype = "{network.dtype}"
