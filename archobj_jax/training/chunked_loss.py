@@ -126,7 +126,7 @@ def _of_chunks(x: Array, length: int) -> Array:
     )
 
 
-def _on_each_shard(output: OutputProjection, shards: tuple[int, int]) -> OutputProjection:
+def _on_each_shard(output: OutputProjection, shards: tuple[int, ...]) -> OutputProjection:
     """The projection with leading dimensions [R, S], which lie as the batch does."""
     axes = ("vocab", "embed") if output.tied else ("embed", "vocab")
     copies = jnp.broadcast_to(output.kernel, (*shards, *output.kernel.shape))
