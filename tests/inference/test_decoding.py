@@ -234,13 +234,19 @@ def test_text_is_handed_on_as_it_is_made(decoder: Predictor, strategy: dict):
 @pytest.mark.parametrize("symbol", tiny.SYMBOLS)
 def test_a_mesh_writes_what_one_device_writes(symbol: str):
     meshed = make(symbol, devices=8, fsdp=2, tensor=2)
-    assert dict(meshed.blueprint.rules.mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert tuple(meshed.blueprint.rules.mesh.shape.values()) == (2, 2, 1, 2)
     single = make(symbol)
     greedy = Generation(max_new_tokens=20)
     same(write(meshed, greedy), write(single, greedy))
     if symbol == "ED":
         beams = Generation(max_new_tokens=6, beams=BeamSearch(3), num_samples=2)
         same(write(meshed, beams), write(single, beams))
+
+
+def test_a_sequence_axis_changes_nothing_that_is_written():
+    greedy = Generation(max_new_tokens=6)
+    split = make("ED", devices=8, data=1, fsdp=2, sequence=4)
+    same(write(split, greedy), write(make("ED"), greedy))
 
 
 @pytest.mark.parametrize(
