@@ -179,7 +179,8 @@ COMMANDS: Mapping[str, Command] = {
             "Compiles the training step of a run ahead of time with the TPU's own compiler "
             "(libtpu, from PyPI; no TPU is needed) and prints memory by kind, collectives by mesh "
             "axis, operations, a roofline, the predicted share of peak, tokens a day and "
-            "chip-hours. Reads no data.\n\n"
+            "chip-hours. --step plans evaluation, ranking or generation with that run's model "
+            "instead. Reads no data.\n\n"
             "What was compiled is kept in runs/cache/plans, so that the same is quick again."
         ),
         examples=(
@@ -197,6 +198,10 @@ COMMANDS: Mapping[str, Command] = {
                 "--topology=v5p:4x4x8 --search --output=v5p_256.gin",
                 "the best layout on a v5p-256, as a gin file to train with",
             ),
+            (
+                f"archobj plan --gin_file={TINY} --topology=v4:2x2x1 --step=generate",
+                "what reading prompts and making tokens takes, and what binds them",
+            ),
         ),
         options={
             "topology": Option(
@@ -204,8 +209,13 @@ COMMANDS: Mapping[str, Command] = {
                 required=True,
             ),
             "slices": Option("how many slices, along the data axis (1)", type=int),
+            "step": Option(
+                "train (the default), evaluate (held-out loss), score (rank choices) or generate "
+                "(read prompts, make tokens)"
+            ),
             "search": Option(
-                "look for the best mesh, remat policy and microbatches, and write them as gin",
+                "look for the best mesh, remat policy and microbatches, write them as gin, and "
+                "compare with the run's own",
                 type=bool,
             ),
             "tries": Option("layouts that a search compiles (4)", type=int),

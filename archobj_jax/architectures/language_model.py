@@ -67,11 +67,11 @@ class DecodingState:
 
     def constrained(self) -> "DecodingState":
         """The same, laid on the mesh by the active rules."""
-        return dataclasses.replace(
-            self,
+        return DecodingState(
             cache=self.cache.constrained(),
             places=self.places.gathered(),
             length=constrain(self.length, ("batch",)),
+            memory=None if self.memory is None else self.memory.constrained(),
         )
 
 

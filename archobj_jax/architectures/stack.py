@@ -35,6 +35,10 @@ class Memory:
         """Every row so many times, one after the other."""
         return Memory(jnp.repeat(self.encoded, times, axis=0), self.places.repeated(times))
 
+    def constrained(self) -> "Memory":
+        """The same, laid on the mesh by the active rules."""
+        return Memory(constrain(self.encoded, ACTIVATION_AXES), self.places.gathered())
+
 
 @struct.dataclass
 class Cache:

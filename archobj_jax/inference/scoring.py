@@ -78,7 +78,7 @@ class Scoring:
         ]
         prompt, branches = self._arrays(rows, batch)
         arrays = place(self.blueprint.rules, prompt | branches)
-        made = _log_likelihoods(self.blueprint, params, arrays)
+        made = log_likelihoods(self.blueprint, params, arrays)
         first, first_greedy, rest, rest_greedy = (np.asarray(array) for array in made)
         for likely in (first, rest):
             if not np.isfinite(likely[: len(rows)]).all():
@@ -183,7 +183,7 @@ def _scores(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _log_likelihoods(
+def log_likelihoods(
     blueprint: Blueprint, params: Mapping, arrays: language_model.Batch
 ) -> tuple[jax.Array, ...]:
     """Log likelihood and greediness of first tokens [B, C] and of the tokens of branches [B, L]."""

@@ -83,9 +83,9 @@ class TokenLoop:
         most, columns = int(batch["limits"].max()), batch["decoder_input_tokens"].shape[1]
         # The last token of a text is not read.
         longest = columns + most - 1
-        capacity = _capacity(columns + FIRST_ROOM, longest)
+        capacity = capacity_for(columns + FIRST_ROOM, longest)
         arrays = place(self.blueprint.rules, batch)
-        carry, steps, done = _start(self, params, arrays, np.uint32(seed), capacity=capacity)
+        carry, steps, done = prefill(self, params, arrays, np.uint32(seed), capacity=capacity)
         trace = Trace()
         trace.add(steps, 1)
         stopped = look(trace)
@@ -93,22 +93,22 @@ class TokenLoop:
             # The newest token is not in the cache yet.
             needed = min(columns + len(trace) - 1 + chunk, longest)
             if needed > capacity:
-                capacity = _capacity(max(needed, 2 * capacity), longest)
+                capacity = capacity_for(max(needed, 2 * capacity), longest)
                 carry = _grown(self, carry, capacity=capacity)
             count = np.int32(min(chunk, most - len(trace)))
-            carry, steps, made, done = _advance(self, params, carry, stopped, count)
+            carry, steps, made, done = advance(self, params, carry, stopped, count)
             trace.add(steps, int(made))
             stopped = look(trace)
         return carry.choice, trace
 
 
-def _capacity(wanted: int, longest: int) -> int:
+def capacity_for(wanted: int, longest: int) -> int:
     """Columns of a cache, at least the fewer of those wanted and those of the longest text."""
     return min(bucket(wanted), -(-longest // FIRST_ROOM) * FIRST_ROOM)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="capacity")
-def _start(
+def prefill(
     loop: TokenLoop, params: Mapping, batch: Mapping[str, Array], seed: Array, *, capacity: int
 ) -> tuple[Carry, Step, Array]:
     """Reads the prompts, once each, and takes the first token of every row."""
@@ -131,7 +131,7 @@ def _start(
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _advance(
+def advance(
     loop: TokenLoop, params: Mapping, carry: Carry, stopped: Array, count: Array
 ) -> tuple[Carry, Step, Array, Array]:
     """Takes up to `count` tokens for every row, fewer when all have ended."""

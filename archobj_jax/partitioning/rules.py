@@ -102,8 +102,14 @@ def activated(rules: LogicalAxisRules) -> Iterator[None]:
 
 
 def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """Constrains an activation with logical `axes` by the active rules; `x` itself without any."""
+    """Constrains an activation with logical `axes` by the active rules; `x` itself without any.
+
+    An abstract array is given the sharding.
+    """
     rules = _active.get()
+    if isinstance(x, jax.ShapeDtypeStruct) and rules is not None:
+        sharding = rules.sharding(x.shape, axes)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # type: ignore[return-value]
     if rules is None or rules.mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, rules.sharding(x.shape, axes))

@@ -56,7 +56,8 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
       mesh: sizes of the mesh within a slice, by axis.
     """
     found = []
-    for computation, times, fused in module.executed():
+    for execution in module.executed():
+        computation, times = execution.computation, execution.times
         for instruction in computation.instructions.values():
             if (
                 transfer := _MEGASCALE.search(instruction.attributes)
@@ -66,7 +67,7 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
             if kind not in KINDS:
                 continue
             arrays = _exchanged(kind, instruction, computation)
-            if kind == "all-reduce" and fused and _keeps_a_part(computation, instruction):
+            if kind == "all-reduce" and execution.fused and _keeps_a_part(computation, instruction):
                 kind = "reduce-scatter"
             group = _group(instruction)
             payload = sum(array.bytes for array in arrays)
@@ -79,7 +80,7 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
                         times=times,
                         dtype=max(arrays, key=lambda array: array.bytes).dtype,
                         group=group,
-                        asynchronous=instruction.opcode.endswith("-start"),
+                        asynchronous=execution.hidden or instruction.opcode.endswith("-start"),
                         made_by=_made_by(instruction),
                     )
                 )

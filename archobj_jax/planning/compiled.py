@@ -1,24 +1,27 @@
-"""Compiles a training step for a topology, once: what came of it is kept on disk."""
+"""Compiles a step for a topology, once: what came of it is kept on disk."""
 
 import dataclasses
 import gzip
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-import archobj_jax
-from archobj_jax.errors import UserError
+from archobj_jax.native_messages import held_back
+from archobj_jax.planning.steps import PlannedStep
 from archobj_jax.planning.topology import Topology
 
 DEFAULT_CACHE_DIR = "runs/cache/plans"
-_COMPILED_CODE = ("architectures", "objectives", "partitioning", "training")
+_FLAGS = ("LIBTPU_INIT_ARGS", "XLA_FLAGS")
 _TOO_LARGE = re.compile(
     r"(?:total memory required for[^(]*\(|Used )([\d.]+)([KMGT]?)(?:iB)?\)?[^\n]*?(?:exceeds|of) "
 )
@@ -33,14 +36,12 @@ class CompiledStep:
       hlo: the optimized module as text; empty if the step does not fit.
       memory: bytes a chip: argument, output, alias, temporaries, program (see
         `jax.stages.Compiled.memory_analysis`).
-      counted_once: `cost_analysis`'s operations, in which a loop's body counts once.
-      seconds: that compiling took, tracing included.
+      seconds: that compiling took.
       needed: bytes of HBM that the compiler says a step needs that does not fit; 0 if it fits.
     """
 
     hlo: str
     memory: Mapping[str, int]
-    counted_once: float
     seconds: float
     needed: float = 0.0
 
@@ -59,69 +60,74 @@ class CompiledStep:
         return float(held + memory["temporaries"] + memory["program"])
 
 
-def key(topology: Topology, *described: object) -> str:
-    """Names a compilation: by what is compiled, for what, by which versions of which code."""
-    code = hashlib.sha256()
-    package = Path(archobj_jax.__file__).parent
-    for folder in _COMPILED_CODE:
-        for path in sorted((package / folder).rglob("*.py")):
-            code.update(path.read_bytes())
-    versions = [
-        importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu", "optax", "flax")
-    ]
-    parts = [topology.name, topology.slices, versions, code.hexdigest(), *described]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+def compiled_step(step: PlannedStep, topology: Topology, cache_dir: str | None) -> CompiledStep:
+    """What the compiler makes of a step, or what `cache_dir` keeps of it; None keeps nothing.
 
-
-def compiled_step(
-    compile_it: Callable[[], jax.stages.Compiled], name: str, cache_dir: str | None
-) -> CompiledStep:
-    """What came of `compile_it`, or what is kept of it under `name` in `cache_dir`."""
-    path = None if cache_dir is None else Path(cache_dir) / f"{name}.json.gz"
-    if path is not None and path.exists():
-        return CompiledStep(**json.loads(gzip.decompress(path.read_bytes())))
-    start = time.perf_counter()
-    try:
-        made = compile_it()
-    except jax.errors.JaxRuntimeError as error:
-        step = _too_large(error, time.perf_counter() - start)
-    else:
-        step = _described(made, time.perf_counter() - start)
+    Runs of one program share what is kept, whatever else their configurations say.
+    """
+    lowered = step.lower()
+    path = None
+    if cache_dir is not None:
+        path = Path(cache_dir) / f"{_key(lowered, step, topology)}.json.gz"
+        if path.exists():
+            return CompiledStep(**json.loads(gzip.decompress(path.read_bytes())))
+    mesh = ", ".join(f"{axis}={size}" for axis, size in step.mesh.shape.items())
+    print(f"Compiling for {topology.name} ({mesh}): {step.title}.", file=sys.stderr, flush=True)
+    made = _compiled(lowered)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(step)).encode()))
+        part.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(made)).encode()))
         part.rename(path)
-    return step
+    return made
 
 
-def _described(made: jax.stages.Compiled, seconds: float) -> CompiledStep:
+def _key(lowered: jax.stages.Lowered, step: PlannedStep, topology: Topology) -> str:
+    """Names a compilation: the program with its shardings, what it is for, and the compiler."""
+    parts = [
+        lowered.as_text(),
+        topology.name,
+        topology.slices,
+        [device.id for device in step.mesh.devices.flat],
+        importlib.metadata.version("libtpu"),
+        *(os.environ.get(name, "") for name in _FLAGS),
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _compiled(lowered: jax.stages.Lowered) -> CompiledStep:
+    """Compiles; reads the module from what the compiler writes of its work.
+
+    The executable's own text will not do: libtpu 0.0.52 hands modules out with SparseCore
+    operations that jaxlib 0.10.2 refuses to read.
+    """
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, held_back():
+        dumped: dict[str, str | bool] = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        try:
+            made = lowered.compile(compiler_options=dumped)
+        except jax.errors.JaxRuntimeError as error:
+            return CompiledStep("", {}, time.perf_counter() - start, _needed(error))
+        seconds = time.perf_counter() - start
+        (module,) = Path(folder).glob("*.after_codegen.txt")
+        return CompiledStep(module.read_text(), _memory(made), seconds)
+
+
+def _memory(made: jax.stages.Compiled) -> dict[str, int]:
     stats: Any = made.memory_analysis()
-    memory = {
+    return {
         "argument": stats.argument_size_in_bytes,
         "output": stats.output_size_in_bytes,
         "alias": stats.alias_size_in_bytes,
         "temporaries": stats.temp_size_in_bytes,
         "program": stats.generated_code_size_in_bytes,
     }
-    cost = made.cost_analysis() or {}
-    try:
-        text = made.as_text() or ""
-    except jax.errors.JaxRuntimeError as error:  # libtpu's module, in a form jaxlib does not know
-        held = memory["argument"] + memory["output"] - memory["alias"]
-        total = (held + memory["temporaries"] + memory["program"]) / 2**30
-        raise UserError(
-            f"the step compiles and takes {total:.2f} GiB of HBM a chip, but jaxlib "
-            f"{importlib.metadata.version('jaxlib')} cannot read what libtpu "
-            f"{importlib.metadata.version('libtpu')} made of it, so that nothing else is known: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    return CompiledStep(text, memory, float(cost.get("flops", 0.0)), seconds)
 
 
-def _too_large(error: jax.errors.JaxRuntimeError, seconds: float) -> CompiledStep:
+def _needed(error: jax.errors.JaxRuntimeError) -> float:
+    """Bytes of HBM that a step needs which does not fit; another error is raised again."""
     message = str(error)
     found = _TOO_LARGE.search(message)
     if "RESOURCE_EXHAUSTED" not in message or not found:
         raise error
-    return CompiledStep("", {}, 0.0, seconds, float(found[1]) * _UNITS[found[2]])
+    return float(found[1]) * _UNITS[found[2]]

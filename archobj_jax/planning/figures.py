@@ -3,35 +3,36 @@
 import dataclasses
 from typing import Any
 
-import jax
-
 from archobj_jax.planning import hlo, work
 from archobj_jax.planning.collectives import Collective, collectives
 from archobj_jax.planning.compiled import CompiledStep
 from archobj_jax.planning.roofline import Roofline, first_slice, roofline
+from archobj_jax.planning.steps import PlannedStep
 from archobj_jax.planning.topology import Topology
-from archobj_jax.training.prepared import PreparedStep
-from archobj_jax.training.state import per_device_bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What one step takes, and what follows for a run.
+    """What one run of a step takes, and what follows for more of them.
 
     Attributes:
+      name, title: of the step, see `PlannedStep`.
       topology, mesh: what it is for.
       memory: bytes of HBM a chip, by kind.
       hbm: bytes of HBM a chip, all together.
       hbm_limit: what a chip has.
-      model_flops: operations a step that the model needs, on all chips together.
+      model_flops: operations that the model needs, on all chips together.
       compiled_flops: operations of the matrix products that the compiler made, a chip.
       hbm_traffic: bytes over HBM, a chip.
       collectives: bytes a chip, by kind, mesh axes and dtype.
       roofline: seconds of a step.
       compile_seconds: what compiling took.
-      tokens: positions a step reads, padding included.
+      rows: sequences that a step gets through.
+      tokens: positions that it reads, padding included.
     """
 
+    name: str
+    title: str
     topology: Topology
     mesh: dict[str, int]
     memory: dict[str, float]
@@ -43,6 +44,7 @@ class Figures:
     collectives: dict[tuple[str, str, str], float]
     roofline: Roofline
     compile_seconds: float
+    rows: float
     tokens: int
 
     @property
@@ -69,17 +71,29 @@ class Figures:
         return self.model_flops / (self.chips * self.topology.chip.peak_flops * seconds)
 
     @property
-    def tokens_per_day(self) -> float:
-        """Positions read in a day of steps of the predicted time."""
-        return self.tokens * 86400 / self.roofline.step
+    def share_of_hbm_bandwidth(self) -> float:
+        """Bytes over HBM in the predicted time, as a share of what a chip can move."""
+        return self.roofline.hbm / self.roofline.step
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Positions read in a second of steps of the predicted time, on all chips together."""
+        return self.tokens / self.roofline.step
+
+    @property
+    def rows_per_second(self) -> float:
+        """Sequences got through in a second of steps of the predicted time, on all chips."""
+        return self.rows / self.roofline.step
 
     def chip_hours(self, steps: int) -> float:
         """Of all chips, for so many steps of the predicted time."""
         return steps * self.roofline.step * self.chips / 3600
 
-    def as_json(self, steps: int) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """All figures, in bytes, seconds and operations."""
         return {
+            "step": self.name,
+            "title": self.title,
             "topology": self.topology.name,
             "slices": self.topology.slices,
             "chips": self.chips,
@@ -103,51 +117,57 @@ class Figures:
             "share_of_peak": self.share_of_peak,
             "share_of_peak_modelled": self.share_of_peak_modelled,
             "share_of_peak_bound": self.share_of_peak_bound,
+            "share_of_hbm_bandwidth": self.share_of_hbm_bandwidth,
+            "bound_by": self.roofline.bound_by,
+            "rows_per_step": self.rows,
+            "rows_per_second": self.rows_per_second,
             "tokens_per_step": self.tokens,
-            "tokens_per_day": self.tokens_per_day,
-            "steps": steps,
-            "chip_hours": self.chip_hours(steps),
+            "tokens_per_second": self.tokens_per_second,
             "compile_seconds": self.compile_seconds,
         }
 
+    def training_json(self, steps: int) -> dict[str, float]:
+        """What a run of so many training steps takes."""
+        return {
+            "tokens_per_day": self.tokens_per_second * 86400,
+            "steps": steps,
+            "chip_hours": self.chip_hours(steps),
+        }
 
-def figures(prepared: PreparedStep, step: CompiledStep, topology: Topology) -> Figures:
+
+def figures(step: PlannedStep, made: CompiledStep, topology: Topology) -> Figures:
     """The figures of a step that fits."""
-    mesh: jax.sharding.Mesh = prepared.blueprint.rules.mesh  # type: ignore[assignment]
-    module = hlo.parse(step.hlo)
-    within = dict(zip(mesh.axis_names, first_slice(mesh, topology.slices).shape, strict=True))
-    exchanged = collectives(module, within)
+    module = hlo.parse(made.hlo, step.unbounded)
+    shape = first_slice(step.mesh, topology.slices).shape
+    exchanged = collectives(module, dict(zip(step.mesh.axis_names, shape, strict=True)))
     computed = work.kernels(module)
     return Figures(
+        name=step.name,
+        title=step.title,
         topology=topology,
-        mesh=dict(mesh.shape),
-        memory=_memory(prepared, step),
-        hbm=step.hbm_bytes,
+        mesh=dict(step.mesh.shape),
+        memory=_memory(step, made),
+        hbm=made.hbm_bytes,
         hbm_limit=topology.chip.hbm_bytes,
-        model_flops=prepared.flops(),
+        model_flops=step.flops,
         compiled_flops=sum(kernel.times * kernel.flops for kernel in computed),
         hbm_traffic=sum(kernel.times * kernel.bytes for kernel in computed),
         collectives=_by_kind(exchanged),
-        roofline=roofline(computed, exchanged, topology, mesh),
-        compile_seconds=step.seconds,
-        tokens=prepared.tokens,
+        roofline=roofline(computed, exchanged, topology, step.mesh),
+        compile_seconds=made.seconds,
+        rows=step.rows,
+        tokens=step.tokens,
     )
 
 
-def _memory(prepared: PreparedStep, step: CompiledStep) -> dict[str, float]:
-    state, memory = prepared.state, step.memory
-    known = {
-        "parameters": per_device_bytes(state.params),
-        "optimizer state": per_device_bytes((state.step, state.opt_state)),
-        "a batch": per_device_bytes(prepared.batch),
-    }
+def _memory(step: PlannedStep, made: CompiledStep) -> dict[str, float]:
+    memory = made.memory
+    returned = memory["output"] - memory["alias"]
     return {
-        **known,
-        # What layouts pad, less what the step does not read; and what it returns beside the state,
-        # which is updated in place.
-        "padding and metrics": max(
-            0, memory["argument"] - sum(known.values()) + memory["output"] - memory["alias"]
-        ),
+        **step.given,
+        # What layouts pad, less what the step does not read; and what it returns beside what it
+        # updates in place.
+        "padding and results": max(0, memory["argument"] - sum(step.given.values()) + returned),
         "activations and temporaries": memory["temporaries"],
         "program": memory["program"],
     }

@@ -16,13 +16,17 @@ _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (.*)")
 _HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _COMMENT = re.compile(r"/\*.*?\*/")
 _KNOWN_TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-_CALLED = re.compile(r"(?:calls|body|to_apply|called_computation)=%?([\w.\-]+)")
+_CALLED = re.compile(r"(?:calls|body|to_apply|called_computations?)=\{?%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computation=%?([\w.\-]+)")
+# What passes time on a core while an asynchronous operation may be on its way.
+_WORK = frozenset({"fusion", "while", "conditional", "call", "convolution", "dot"})
 # What these call is a scalar function, applied to elements: nothing in it is counted.
 _ELEMENTWISE_CALLS = frozenset(
     {"reduce", "reduce-window", "all-reduce", "all-reduce-start", "reduce-scatter", "scatter",
      "select-and-scatter", "sort", "map"}
 )  # fmt: skip
+# What goes on with an `async-start`, which is what runs.
+_CONTINUED = frozenset({"async-update", "async-done"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +91,23 @@ class Computation:
         """The instructions that an instruction reads."""
         return [self.instructions[name] for name in instruction.operands]
 
+    def works_beside(self, start: Instruction) -> bool:
+        """Whether the core has work of its own while an `async-start` is on its way.
+
+        An `async-start` without operands only wakes the SparseCore; an `async-update` brings them.
+        """
+        scheduled = iter(self.instructions.values())
+        next(each for each in scheduled if each.name == start.name)
+        last, beside = start.name, False
+        for each in scheduled:
+            if last in each.operands and each.opcode in _CONTINUED:
+                if each.opcode == "async-done":
+                    break
+                last, beside = each.name, beside and len(each.operands) == 1
+            else:
+                beside = beside or each.opcode in _WORK
+        return beside
+
     def parameters(self) -> list[Instruction]:
         """Its parameters, by number."""
         found = [each for each in self.instructions.values() if each.opcode == "parameter"]
@@ -94,40 +115,71 @@ class Computation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Execution:
+    """A computation that a call of a module runs.
+
+    Attributes:
+      computation: what runs.
+      times: how often.
+      fused: whether within a fusion.
+      hidden: whether it runs beside the core's own work: it was started before that and is waited
+        for after it.
+    """
+
+    computation: Computation
+    times: float = 1.0
+    fused: bool = False
+    hidden: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Module:
-    """A compiled module."""
+    """A compiled module.
+
+    Attributes:
+      computations: by name.
+      entry: the one that a call runs.
+      unbounded: how often a loop is taken to run whose end depends on data; None allows none.
+    """
 
     computations: Mapping[str, Computation]
     entry: str
+    unbounded: int | None = None
 
     def called(self, instruction: Instruction) -> list[Computation]:
         """What an instruction runs, a loop's body among them; not its condition."""
-        if instruction.opcode in _ELEMENTWISE_CALLS:
+        if instruction.opcode in _ELEMENTWISE_CALLS | _CONTINUED:
             return []
         names = _CALLED.findall(instruction.attributes)
         for several, one in _BRANCHES.findall(instruction.attributes):
             names += [name.strip(" %") for name in several.split(",")] if several else [one]
         return [self.computations[name] for name in names]
 
-    def executed(self) -> Iterator[tuple[Computation, float, bool]]:
-        """Each computation that runs, how often a call of the module runs it, and whether fused.
+    def executed(self) -> Iterator[Execution]:
+        """Each computation that runs.
 
         A computation that is called in several places comes several times. Of a conditional all
-        branches are counted, and the body of a loop as often as `trip_count` says.
+        branches are counted, and the body of a loop as often as `trip_count` says. What an
+        `async-start` calls runs once, whatever updates and ends it.
         """
-        pending = [(self.computations[self.entry], 1.0, False)]
+        pending = [Execution(self.computations[self.entry])]
         while pending:
-            computation, times, fused = pending.pop()
-            yield computation, times, fused
-            for instruction in computation.instructions.values():
-                inner = times
-                if instruction.opcode == "while":
-                    inner *= self.trip_count(computation, instruction)
-                inside = fused or instruction.opcode == "fusion"
-                pending += [(called, inner, inside) for called in self.called(instruction)]
+            execution = pending.pop()
+            yield execution
+            for instruction in execution.computation.instructions.values():
+                pending += self._called_by(instruction, execution)
+
+    def _called_by(self, instruction: Instruction, by: Execution) -> list[Execution]:
+        called, times, hidden = self.called(instruction), by.times, by.hidden
+        if called and instruction.opcode == "while":
+            times *= self.trip_count(by.computation, instruction)
+        if called and instruction.opcode == "async-start":
+            hidden = hidden or by.computation.works_beside(instruction)
+        fused = by.fused or instruction.opcode == "fusion"
+        return [Execution(each, times, fused, hidden) for each in called]
 
     def trip_count(self, computation: Computation, loop: Instruction) -> int:
-        """How often a `while` runs: as annotated, or read from `counter < constant`.
+        """How often a `while` runs: as annotated, read from `counter < constant`, or `unbounded`.
 
         Raises:
           ValueError: it is neither.
@@ -148,6 +200,8 @@ class Module:
             or direction != "LT"
             or len({c.literal for c in constants}) != 1
         ):
+            if self.unbounded is not None:
+                return self.unbounded
             raise ValueError(f"the condition of {loop.name} is no `counter < constant`")
         return max(0, int(constants[0].literal) - self._start(computation, loop, condition))
 
@@ -163,8 +217,8 @@ class Module:
         return int(first.literal) if first.opcode == "constant" else 0
 
 
-def parse(text: str) -> Module:
-    """Reads `jax.stages.Compiled.as_text()`."""
+def parse(text: str, unbounded: int | None = None) -> Module:
+    """Reads a module, as `jax.stages.Compiled.as_text()` has it; see `Module` for `unbounded`."""
     computations: dict[str, Computation] = {}
     entry = ""
     current: dict[str, Instruction] | None = None
@@ -179,7 +233,7 @@ def parse(text: str) -> Module:
         elif made := _INSTRUCTION.match(_COMMENT.sub("", line)):
             instruction = _instruction(bool(made[1]), made[2], made[3])
             current[instruction.name] = instruction
-    return Module(computations, entry)
+    return Module(computations, entry, unbounded)
 
 
 def _instruction(is_root: bool, name: str, text: str) -> Instruction:

@@ -10,17 +10,14 @@ _SMALL = 0.01
 """Share of all collectives; those below are summed up."""
 
 
-def text(made: Figures, *, steps: int, microbatches: int, remat_policy: str) -> str:
-    """What `archobj plan` prints."""
-    chip, times = made.topology.chip, made.roofline
+def text(made: Figures) -> str:
+    """The tables of a step."""
     mesh = ", ".join(f"{axis}={size}" for axis, size in made.mesh.items())
     slices = f"{made.topology.slices} x " if made.topology.slices > 1 else ""
-    parts = "1 microbatch" if microbatches == 1 else f"{microbatches} microbatches"
-    model, compiled = made.model_flops / made.chips, made.compiled_flops
     return "\n\n".join(
         [
-            f"{slices}{made.topology.name}, {made.chips} chips: {mesh}; {parts}, "
-            f"remat {remat_policy}; compiled in {made.compile_seconds:.0f} s",
+            f"{made.title}\n{slices}{made.topology.name}, {made.chips} chips: {mesh}; compiled in "
+            f"{made.compile_seconds:.0f} s",
             table(
                 [
                     ("HBM a chip", "GiB"),
@@ -37,39 +34,53 @@ def text(made: Figures, *, steps: int, microbatches: int, remat_policy: str) -> 
                 ],
                 numbers_from=3,
             ),
-            table(
-                [
-                    ("a step, a chip", "amount", "seconds"),
-                    ("model's operations", _tera(model), _seconds(model / chip.peak_flops)),
-                    ("compiled products", _tera(compiled), _seconds(times.compute)),
-                    ("bytes over HBM", f"{_gib(made.hbm_traffic)} GiB", _seconds(times.hbm)),
-                    ("kernels, the longer of both", "", _seconds(times.kernels)),
-                    ("the same by the compiler's model", "", _seconds(times.modelled)),
-                    ("ICI", "", _seconds(times.ici)),
-                    ("of it with nothing beside", "", _seconds(times.exposed_ici)),
-                    ("DCN", "", _seconds(times.dcn)),
-                    ("step, if all overlapped", "", _seconds(times.bound)),
-                    ("step, predicted", "", _seconds(times.step)),
-                    ("step, by the compiler's model", "", _seconds(times.modelled_step)),
-                ],
-                numbers_from=1,
-            ),
-            table(
-                [
-                    ("share of peak", f"{made.share_of_peak:.1%}"),
-                    (
-                        "share of peak, by the compiler's model",
-                        f"{made.share_of_peak_modelled:.1%}",
-                    ),
-                    ("share of peak, if all overlapped", f"{made.share_of_peak_bound:.1%}"),
-                    ("tokens a day", f"{made.tokens_per_day:.3g}"),
-                    (f"chip-hours for {steps:,} steps", f"{made.chip_hours(steps):,.0f}"),
-                    ("days", f"{steps * times.step / 86400:.1f}"),
-                ],
-                numbers_from=1,
-            ),
+            table(_times(made), numbers_from=1),
+            table(_shares(made), numbers_from=1),
         ]
     )
+
+
+def training_text(made: Figures, steps: int) -> str:
+    """What a run of so many training steps takes."""
+    seconds = made.roofline.step
+    return table(
+        [
+            ("tokens a day", f"{made.tokens_per_second * 86400:.3g}"),
+            (f"chip-hours for {steps:,} steps", f"{made.chip_hours(steps):,.0f}"),
+            ("days", f"{steps * seconds / 86400:.1f}"),
+        ],
+        numbers_from=1,
+    )
+
+
+def _times(made: Figures) -> Sequence[tuple[str, str, str]]:
+    chip, times = made.topology.chip, made.roofline
+    model, compiled = made.model_flops / made.chips, made.compiled_flops
+    return [
+        ("a step, a chip", "amount", "seconds"),
+        ("model's operations", _tera(model), _seconds(model / chip.peak_flops)),
+        ("compiled products", _tera(compiled), _seconds(times.compute)),
+        ("bytes over HBM", f"{_gib(made.hbm_traffic)} GiB", _seconds(times.hbm)),
+        ("kernels, the longer of both", "", _seconds(times.kernels)),
+        ("the same by the compiler's model", "", _seconds(times.modelled)),
+        ("ICI", "", _seconds(times.ici)),
+        ("of it with nothing beside", "", _seconds(times.exposed_ici)),
+        ("DCN", "", _seconds(times.dcn)),
+        (f"step, if all overlapped: {times.bound_by}", "", _seconds(times.bound)),
+        ("step, predicted", "", _seconds(times.step)),
+        ("step, by the compiler's model", "", _seconds(times.modelled_step)),
+    ]
+
+
+def _shares(made: Figures) -> Sequence[tuple[str, str]]:
+    return [
+        ("share of peak", f"{made.share_of_peak:.1%}"),
+        ("share of peak, by the compiler's model", f"{made.share_of_peak_modelled:.1%}"),
+        ("share of peak, if all overlapped", f"{made.share_of_peak_bound:.1%}"),
+        ("share of HBM bandwidth", f"{made.share_of_hbm_bandwidth:.1%}"),
+        ("sequences a second", f"{made.rows_per_second:.3g}"),
+        ("tokens a second", f"{made.tokens_per_second:.3g}"),
+    ]
 
 
 def _collectives(made: Figures) -> Sequence[tuple[str, str, str, str]]:

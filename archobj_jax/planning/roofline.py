@@ -27,7 +27,7 @@ class Roofline:
     Attributes:
       compute: all matrix products at peak, what is recomputed included.
       hbm: all bytes over HBM.
-      kernels: kernel by kernel, the longer of the two.
+      kernels: kernel by kernel, the longer of the two; what another core does beside is left out.
       modelled: kernel by kernel, what the compiler's own cost model says: padding, vector work and
         latencies included.
       ici: all collectives within slices.
@@ -46,7 +46,16 @@ class Roofline:
     @property
     def bound(self) -> float:
         """If all overlapped: the longest of computation, HBM, ICI and DCN."""
-        return max(self.compute, self.hbm, self.ici, self.dcn)
+        return max(self._resources.values())
+
+    @property
+    def bound_by(self) -> str:
+        """What takes longest: "computation", "HBM", "ICI" or "DCN"."""
+        return max(self._resources, key=self._resources.__getitem__)
+
+    @property
+    def _resources(self) -> dict[str, float]:
+        return {"computation": self.compute, "HBM": self.hbm, "ICI": self.ici, "DCN": self.dcn}
 
     @property
     def step(self) -> float:
@@ -70,6 +79,7 @@ def roofline(
 ) -> Roofline:
     """The roofline of what a step runs on `topology`, laid out as `mesh`."""
     chip = topology.chip
+    in_turn = [kernel for kernel in kernels if not kernel.hidden]
     within = first_slice(mesh, topology.slices)
     places = [topology.place(device)[1:] for device in within.flat]
     ici = exposed = dcn = 0.0
@@ -83,8 +93,8 @@ def roofline(
     return Roofline(
         compute=sum(k.times * k.flops for k in kernels) / chip.peak_flops,
         hbm=sum(k.times * k.bytes for k in kernels) / chip.hbm_bandwidth,
-        kernels=sum(k.times * kernel_seconds(k, chip) for k in kernels),
-        modelled=sum(k.times * k.cycles for k in kernels) / chip.clock,
+        kernels=sum(k.times * kernel_seconds(k, chip) for k in in_turn),
+        modelled=sum(k.times * k.cycles for k in in_turn) / chip.clock,
         ici=ici,
         exposed_ici=exposed,
         dcn=dcn,

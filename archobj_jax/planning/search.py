@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from archobj_jax.architectures.network import REMAT_POLICIES
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.partitioner import Partitioner
+from archobj_jax.planning.compiled import compiled_step
 from archobj_jax.planning.costs import Cost, cost
 from archobj_jax.planning.figures import Figures, figures
 from archobj_jax.planning.run import Run
 from archobj_jax.planning.topology import Topology
-from archobj_jax.tables import table
 
 HBM_SHARE = 0.92
 """Of a chip's memory that a chosen layout takes at most: the rest is for what a step is not."""
@@ -40,12 +41,62 @@ class Candidate:
         """Whether it was compiled and leaves room."""
         return self.figures is not None and self.figures.hbm <= HBM_SHARE * self.figures.hbm_limit
 
+    @property
+    def verdict(self) -> str:
+        """Why it is not taken, or that it could be."""
+        if self.figures is None:
+            return "does not fit"
+        return "fits" if self.fits() else f"over {HBM_SHARE:.0%} of HBM"
 
-def search(run: Run, topology: Topology, *, tries: int, cache_dir: str | None) -> list[Candidate]:
-    """Layouts of `run` on `topology`, the best first, then those that were compiled for nothing.
 
-    Raises:
-      UserError: nothing fits.
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+      tried: the layouts that were compiled, the best first, then those that do not fit.
+      own: the layout that the run has by itself, compiled to compare with; None if it cannot be
+        laid on the chips.
+      why_not: why it cannot.
+      considered: layouts that the cost model saw.
+      too_large: those of them that it left out for their memory.
+    """
+
+    tried: list[Candidate]
+    own: Candidate | None
+    why_not: str
+    considered: int
+    too_large: int
+
+    @property
+    def best(self) -> Candidate | None:
+        """The fastest that fits."""
+        return next((each for each in self.tried if each.fits()), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The best layout and its predicted time against that of the run's own."""
+        own = None if self.own is None else self.own.figures
+        best = None if self.best is None else self.best.figures
+        ratio = best.roofline.step / own.roofline.step if best and own else None
+        return {
+            "layouts_considered": self.considered,
+            "layouts_too_large_by_estimate": self.too_large,
+            "layouts_compiled": len(self.tried),
+            "own_layout": self.why_not if self.own is None else self.own.verdict,
+            "own_layout_hbm_total": None if self.own is None else self.own.needed,
+            "own_layout_step_seconds": None if own is None else own.roofline.step,
+            "ratio_to_own_layout": ratio,
+        }
+
+
+def search(run: Run, topology: Topology, *, tries: int, cache_dir: str | None) -> Search:
+    """Looks for the layout of `run` on `topology` that fits and is predicted to be fastest.
+
+    Args:
+      run: what is to be laid out.
+      topology: the chips.
+      tries: layouts to compile, and as many more if none of them fits.
+      cache_dir: where what was compiled is kept; None keeps none.
     """
     ordered = sorted(candidates(run, topology), key=lambda each: each.estimate.seconds)
     limit = _SLACK * topology.chip.hbm_bytes
@@ -53,14 +104,23 @@ def search(run: Run, topology: Topology, *, tries: int, cache_dir: str | None) -
     compiled = [_compiled(each, topology, cache_dir) for each in promising[:tries]]
     if not any(each.fits() for each in compiled):
         # The model was too hopeful of memory: what it thinks smallest is the last resort.
-        smallest = sorted(promising, key=lambda each: each.estimate.hbm)[:tries]
-        compiled += [_compiled(each, topology, cache_dir) for each in smallest]
-    if not any(each.fits() for each in compiled):
-        raise UserError(
-            f"no layout of this run fits {topology.name}; the compiler was asked for "
-            f"{len(compiled)} of {len(ordered)}:\n{trial_table(compiled, topology)}"
-        )
-    return sorted(compiled, key=_rank)
+        rest = sorted(promising[tries:], key=lambda each: each.estimate.hbm)
+        compiled += [_compiled(each, topology, cache_dir) for each in rest[:tries]]
+    why_not, own = "", None
+    try:
+        own = _compiled(_own(run, topology), topology, cache_dir)
+    except UserError as error:
+        why_not = str(error)
+    tried = sorted(compiled, key=_rank)
+    return Search(tried, own, why_not, len(ordered), len(ordered) - len(promising))
+
+
+def _own(run: Run, topology: Topology) -> Candidate:
+    step, count = run.prepared(topology), run.trainer.num_microbatches
+    remat = run.model.network.remat_policy
+    partitioner = dataclasses.replace(run.partitioner, **step.blueprint.rules.mesh.shape)
+    estimate = cost(step, topology, remat=remat, microbatches=count)
+    return Candidate(dataclasses.replace(run, partitioner=partitioner), estimate)
 
 
 def _rank(candidate: Candidate) -> tuple[bool, float]:
@@ -117,58 +177,7 @@ def _divisors_by_two(number: int) -> list[int]:
 
 
 def _compiled(candidate: Candidate, topology: Topology, cache_dir: str | None) -> Candidate:
-    step = candidate.run.compiled(topology, cache_dir)
-    made = figures(candidate.run.prepared(topology), step, topology) if step.fits else None
-    return dataclasses.replace(candidate, figures=made, needed=step.hbm_bytes)
-
-
-def trial_table(tried: list[Candidate], topology: Topology) -> str:
-    """What was tried, a line each."""
-    head = ("data", "fsdp", "tensor", "remat", "microbatches")
-    rows = [(*head, "estimated s", "HBM GiB", "collectives GiB", "step s", "of peak", "compile s")]
-    for each in tried:
-        mesh, made = each.run.partitioner, each.figures
-        rows.append(
-            (
-                str(mesh.data), str(mesh.fsdp), str(mesh.tensor),
-                each.run.model.network.remat_policy, str(each.run.trainer.num_microbatches),
-                f"{each.estimate.seconds:.3f}", f"{each.needed / 2**30:.2f}",
-                *(("-", "does not fit", "-", "-") if made is None else (
-                    f"{sum(made.collectives.values()) / 2**30:.1f}", f"{made.roofline.step:.3f}",
-                    f"{made.share_of_peak:.1%}", f"{made.compile_seconds:.0f}")),
-            )
-        )  # fmt: skip
-    limit = topology.chip.hbm_bytes / 2**30
-    return table(rows, numbers_from=0) + f"\n({limit:.2f} GiB a chip; at most {HBM_SHARE:.0%})"
-
-
-def gin_text(chosen: Candidate, topology: Topology) -> str:
-    """The chosen layout as a gin file, to be given after the experiment's."""
-    run, made = chosen.run, chosen.figures
-    assert made is not None
-    network = run.model.network
-    slices = f"{topology.slices} x " if topology.slices > 1 else ""
-    return f"""\
-# {run.model.symbol} on {slices}{topology.name}: {made.hbm / 2**30:.2f} of \
-{made.hbm_limit / 2**30:.2f} GiB a chip, predicted {made.roofline.step:.2f} s a step,
-# {made.share_of_peak:.0%} of peak. Found by `archobj plan --search`; give it after the experiment.
-from __gin__ import dynamic_registration
-
-from archobj_jax.architectures import network
-from archobj_jax.partitioning import partitioner
-from archobj_jax.training import trainer
-
-partitioner.Partitioner:
-  data = {run.partitioner.data}
-  fsdp = {run.partitioner.fsdp}
-  sequence = {run.partitioner.sequence}
-  tensor = {run.partitioner.tensor}
-  num_partitions = None
-  model_parallel_submesh = None
-
-network.NetworkConfig:
-  dtype = "{network.dtype}"
-  remat_policy = "{network.remat_policy}"
-
-trainer.Trainer.num_microbatches = {run.trainer.num_microbatches}
-"""
+    step = candidate.run.training_step(topology)
+    made = compiled_step(step, topology, cache_dir)
+    found = figures(step, made, topology) if made.fits else None
+    return dataclasses.replace(candidate, figures=found, needed=made.hbm_bytes)

@@ -14,7 +14,8 @@ from archobj_jax.planning.hlo import Array, Computation, Instruction, Module
 _NO_TRAFFIC = frozenset(
     {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "conditional",
      "call", "iota", "partition-id", "replica-id", "after-all", "opt-barrier", "custom-call",
-     "copy-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-done"}
+     "copy-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-start",
+     "async-update", "async-done"}
 )  # fmt: skip
 
 
@@ -28,6 +29,7 @@ class Kernel:
       flops: of the matrix products in a run, a chip.
       bytes: that a run moves over HBM, a chip.
       cycles: that the compiler's cost model gives a run; 0 where it gives none.
+      hidden: whether another core of the chip runs it beside this one's work.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Kernel:
     flops: float
     bytes: float
     cycles: float = 0.0
+    hidden: bool = False
 
 
 def kernels(module: Module) -> list[Kernel]:
@@ -42,14 +45,15 @@ def kernels(module: Module) -> list[Kernel]:
     return [
         Kernel(
             instruction.name,
-            times,
-            _flops(module, computation, instruction),
-            _traffic(module, computation, instruction),
+            execution.times,
+            _flops(module, execution.computation, instruction),
+            _traffic(module, execution.computation, instruction),
             _cycles(instruction),
+            execution.hidden,
         )
-        for computation, times, fused in module.executed()
-        if not fused
-        for instruction in computation.instructions.values()
+        for execution in module.executed()
+        if not execution.fused
+        for instruction in execution.computation.instructions.values()
         if instruction.opcode not in _NO_TRAFFIC
         and instruction.opcode.removesuffix("-start") not in KINDS
     ]
@@ -147,9 +151,10 @@ def _traffic(module: Module, computation: Computation, instruction: Instruction)
     if instruction.opcode == "dynamic-update-slice":
         return 2.0 * operands[1].bytes
     if instruction.opcode.endswith("-start"):
-        return sum(_in_hbm(operand.result) for operand in operands) + _in_hbm(
-            instruction.result[len(operands) : 2 * len(operands)]
-        )
+        # What is moved comes first of a copy's results, else behind the operands.
+        moved = instruction.result[0 if instruction.opcode == "copy-start" else len(operands)]
+        ends = (operands[0].result[0].space, moved.space)
+        return float(moved.bytes * ends.count(0))
     return sum(_in_hbm(operand.result) for operand in operands) + _in_hbm(instruction.result)
 
 
@@ -160,7 +165,7 @@ def _read(module: Module, inner: Computation, parameter: Instruction, whole: flo
         for index, name in enumerate(user.operands):
             if name != parameter.name:
                 continue
-            if user.opcode == "dynamic-slice":
+            if user.opcode in ("dynamic-slice", "gather") and index == 0:
                 sliced += user.bytes
             elif user.opcode == "fusion":
                 deeper = module.called(user)[0]

@@ -22,8 +22,8 @@ def use_cache(folder: str | None) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def compile_step(step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
-    """Compiles a train step ahead of its first call, with its state donated.
+def lower_step(step: Callable, state: Any, batch: Any) -> jax.stages.Lowered:
+    """Traces a train step, with its state donated.
 
     Args:
       step: `Trainer.train_step`.
@@ -31,5 +31,9 @@ def compile_step(step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
       batch: abstract, with shardings.
     """
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-    return jitted.lower(state, batch).compile()
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).lower(state, batch)
+
+
+def compile_step(step: Callable, state: Any, batch: Any) -> jax.stages.Compiled:
+    """Compiles a train step ahead of its first call, see `lower_step`."""
+    return lower_step(step, state, batch).compile()

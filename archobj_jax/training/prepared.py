@@ -55,6 +55,11 @@ class PreparedStep:
         check_sharded(blueprint, state)
         return cls(blueprint, placement, trainer, state, batch)
 
+    def lowered(self, seed: int) -> jax.stages.Lowered:
+        """The traced step, with its state donated."""
+        step = self.trainer.train_step(self.blueprint, seed)
+        return compilation.lower_step(step, self.state, self.batch)
+
     def compiled(self, seed: int, *, schedule_start: int = 0) -> jax.stages.Compiled:
         """The compiled step, with its state donated."""
         step = self.trainer.train_step(self.blueprint, seed, schedule_start=schedule_start)

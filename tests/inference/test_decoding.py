@@ -196,14 +196,14 @@ def test_a_stop_string_ends_a_text_and_is_no_part_of_it(
 
 def test_rows_that_met_a_stop_string_are_not_gone_on_with(decoder: Predictor, monkeypatch):
     steps = []
-    advance = token_loop._advance
+    advance = token_loop.advance
 
     def recorded(*arguments):
         made = advance(*arguments)
         steps.append(int(made[2]))
         return made
 
-    monkeypatch.setattr(token_loop, "_advance", recorded)
+    monkeypatch.setattr(token_loop, "advance", recorded)
     (whole,) = decoder.generate_tokens(PROMPTS[:1], Generation(max_new_tokens=200))[0]
     assert sum(steps) == 199
     steps.clear()

@@ -32,10 +32,10 @@ def test_a_token_is_written_into_the_cache_in_place(symbol: str, strategy):
     batch = {**tiny.batch_of(model, rows, {"inputs": 7, "targets": 1}), **numbers}
     params = tiny.parameters(model)
     carry, _, _ = jax.eval_shape(
-        lambda: token_loop._start(loop, params, batch, np.uint32(0), capacity=40)
+        lambda: token_loop.prefill(loop, params, batch, np.uint32(0), capacity=40)
     )
     stopped = np.zeros(carry.tokens.shape, bool)
-    compiled = token_loop._advance.lower(loop, params, carry, stopped, np.int32(4)).compile()
+    compiled = token_loop.advance.lower(loop, params, carry, stopped, np.int32(4)).compile()
     shape = ",".join(map(str, carry.decoding.cache.own.key.shape))
     made = re.findall(rf" = f32\[{shape}\]\S* ([a-z-]+)\(", compiled.as_text())
     assert "dynamic-update-slice" in made

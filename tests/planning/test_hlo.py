@@ -4,6 +4,7 @@ layers.hlo is libtpu's, for four chips, fsdp=2 and tensor=2: x [64, 256], w [3, 
 v [3, 512, 256] in float32. What it must hold follows from these shapes.
 """
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def module() -> hlo.Module:
 
 
 def test_loops_run_once_a_layer(module: hlo.Module):
-    times = [times for computation, times, fused in module.executed() if not fused]
+    times = [each.times for each in module.executed() if not each.fused]
     assert times == [1.0, LAYERS, LAYERS]
 
 
@@ -137,3 +138,128 @@ def test_products_in_all_their_forms(left: str, right: str, out: str, attributes
     entry = module.computations["main"]
     assert product_flops(entry, entry.root) == flops
     assert entry.root.result[0].space == 1
+
+
+def _asynchronous(between: str) -> hlo.Module:
+    """An all-reduce on the SparseCore, woken, given its operand and waited for, as a v5p has it."""
+    array = "bf16[64,128]{1,0:T(8,128)(2,1)}"
+    return hlo.parse(f"""\
+HloModule m, is_scheduled=true
+
+%add (a: bf16[], b: bf16[]) -> bf16[] {{
+  %a = bf16[] parameter(0)
+  %b = bf16[] parameter(1)
+  ROOT %c = bf16[] add(%a, %b)
+}}
+
+%inner (p: bf16[64,128]) -> bf16[64,128] {{
+  %p = {array} parameter(0)
+  ROOT %all-reduce.1 = {array} all-reduce(%p), channel_id=1, replica_groups={{{{0,1}},{{2,3}}}}, \
+to_apply=%add
+}}, execution_thread="sparsecore"
+
+%async_computation (p: bf16[64,128]) -> bf16[64,128] {{
+  %p = {array} parameter(0)
+  ROOT %custom-call.1 = {array} custom-call(%p), custom_call_target="TODO(b/1)", \
+called_computations={{%inner}}
+}}, execution_thread="sparsecore"
+
+%product (l: bf16[64,128], r: bf16[64,128]) -> bf16[64,64] {{
+  %l = {array} parameter(0)
+  %r = {array} parameter(1)
+  ROOT %d = bf16[64,64]{{1,0}} convolution(%l, %r), dim_labels=bf_oi->bf
+}}
+
+ENTRY %main (x: bf16[64,128]) -> (bf16[64,128], bf16[64,64]) {{
+  %x = {array} parameter(0)
+  %start = ((), (), (s32[64]{{0}})) async-start(), async_execution_thread="sparsecore", \
+calls=%async_computation
+  %before = bf16[64,64]{{1,0}} fusion(%x, %x), kind=kOutput, calls=%product
+  %update = (({array}), {array}, (s32[64]{{0}})) async-update(%start, %x), \
+output_to_operand_aliasing={{{{2,0}}: (0, {{2,0}})}}
+{between}
+  %done = {array} async-done(%update)
+  ROOT %t = ({array}, bf16[64,64]{{1,0}}) tuple(%done, %before)
+}}
+""")
+
+
+@pytest.mark.parametrize(
+    ("between", "hidden"),
+    [
+        ("  %after = bf16[64,64]{1,0} fusion(%x, %x), kind=kOutput, calls=%product", True),
+        ("  %after = bf16[64,128]{1,0} bitcast(%x)", False),
+    ],
+)
+def test_an_asynchronous_collective_counts_once_and_is_exposed_without_work_beside(
+    between: str, hidden: bool
+):
+    module = _asynchronous(between)
+    (found,) = collectives(module, MESH)
+    assert (found.kind, found.axes, found.bytes) == ("all-reduce", ("tensor",), 64 * 128 * 2)
+    assert found.asynchronous is hidden
+    product = 2 * 64 * 64 * 128
+    computed = kernels(module)
+    assert sum(k.times * k.flops for k in computed) == product * (1 + hidden)
+    assert sum(k.times * k.bytes for k in computed) == (1 + hidden) * (2 * 64 * 128 + 64 * 64) * 2
+
+
+def test_what_the_sparse_core_gathers_moves_only_what_it_takes():
+    module = hlo.parse("""\
+%rows (table: bf16[1000,128], at: s32[16]) -> bf16[16,128] {
+  %table = bf16[1000,128]{1,0} parameter(0)
+  %at = s32[16]{0} parameter(1)
+  ROOT %g = bf16[16,128]{1,0} gather(%table, %at), offset_dims={1}, collapsed_slice_dims={0}
+}
+
+%async_computation (table: bf16[1000,128], at: s32[16]) -> bf16[16,128] {
+  %table = bf16[1000,128]{1,0} parameter(0)
+  %at = s32[16]{0} parameter(1)
+  ROOT %f = bf16[16,128]{1,0} fusion(%table, %at), kind=kCustom, calls=%rows
+}, execution_thread="sparsecore"
+
+ENTRY %main (table: bf16[1000,128], at: s32[16]) -> bf16[16,128] {
+  %table = bf16[1000,128]{1,0} parameter(0)
+  %at = s32[16]{0} parameter(1)
+  %start = ((bf16[1000,128]{1,0}, s32[16]{0}), bf16[16,128]{1,0}, u32[]{:S(8)}) \
+async-start(%table, %at), calls=%async_computation
+  %other = bf16[1000,128]{1,0} fusion(%table), kind=kLoop, calls=%twice
+  ROOT %done = bf16[16,128]{1,0} async-done(%start)
+}
+
+%twice (table: bf16[1000,128]) -> bf16[1000,128] {
+  %table = bf16[1000,128]{1,0} parameter(0)
+  ROOT %d = bf16[1000,128]{1,0} add(%table, %table)
+}
+""")
+    gathered, other = sorted(kernels(module), key=lambda kernel: kernel.bytes)
+    assert (gathered.bytes, gathered.hidden) == (2 * 16 * 128 * 2 + 16 * 4, True)
+    assert (other.bytes, other.hidden) == (2 * 1000 * 128 * 2, False)
+
+
+def test_loops_that_end_by_data_run_as_often_as_is_told():
+    module = dataclasses.replace(_module("NE"), unbounded=16)
+    assert _trips(module) == 16
+    assert _trips(dataclasses.replace(_module("LT"), unbounded=16)) == 7
+
+
+@pytest.mark.parametrize(
+    ("start", "moved"),
+    [
+        # To on-chip memory, from there, within HBM; a part of an array.
+        ("(f32[8,4]{1,0:S(1)}, f32[8,4]{1,0}, u32[]) copy-start(%x)", 8 * 4 * 4),
+        ("(f32[8,4]{1,0}, f32[8,4]{1,0:S(1)}, u32[]) copy-start(%y)", 8 * 4 * 4),
+        ("(f32[8,4]{1,0}, f32[8,4]{1,0}, u32[]) copy-start(%x)", 2 * 8 * 4 * 4),
+        ("((f32[8,4]{1,0}), f32[2,4]{1,0:S(1)}, u32[]) slice-start(%x)", 2 * 4 * 4),
+    ],
+)
+def test_a_transfer_moves_what_it_reads_and_what_it_writes_in_hbm(start: str, moved: int):
+    module = hlo.parse(f"""\
+ENTRY %main (x: f32[8,4], y: f32[8,4]) -> f32[] {{
+  %x = f32[8,4]{{1,0}} parameter(0)
+  %y = f32[8,4]{{1,0:S(1)}} parameter(1)
+  ROOT %start = {start}
+}}
+""")
+    (kernel,) = kernels(module)
+    assert kernel.bytes == moved

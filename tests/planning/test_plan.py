@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,10 @@ from archobj_jax.cli import main
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.partitioner import Partitioner
-from archobj_jax.planning import search
+from archobj_jax.planning import compiled, search, search_report
 from archobj_jax.planning.collectives import Collective
-from archobj_jax.planning.figures import Figures, figures
+from archobj_jax.planning.figures import Figures
+from archobj_jax.planning.plan import planned as planned_step
 from archobj_jax.planning.roofline import Roofline, links, roofline
 from archobj_jax.planning.run import Run
 from archobj_jax.planning.topology import topology_of
@@ -30,7 +32,7 @@ from tests.tiny import network
 NETWORK = network(vocab_size=256, emb_dim=128, mlp_dim=256, num_heads=4, head_dim=32)
 
 
-def run_of(batch_size: int = 8, **mesh: int) -> Run:
+def run_of(batch_size: int = 8, **mesh: Any) -> Run:
     return Run(
         model=CausalDecoder(dataclasses.replace(NETWORK, dtype="bfloat16")),
         dataset=DatasetConfig("a_task", {"targets": 32}, "train", batch_size),
@@ -43,8 +45,7 @@ def run_of(batch_size: int = 8, **mesh: int) -> Run:
 def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, Figures]:
     cache = tmp_path_factory.mktemp("plans")
     topology, run = topology_of("v4:2x2x1"), run_of(fsdp=2, tensor=2)
-    step = run.compiled(topology, str(cache))
-    return run, cache, figures(run.prepared(topology), step, topology)
+    return run, cache, planned_step(run.training_step(topology), topology, str(cache))
 
 
 def test_the_compiled_step_does_what_the_model_needs(planned: tuple[Run, Path, Figures]):
@@ -75,26 +76,28 @@ def test_parameters_are_gathered_in_the_forward_and_in_the_backward_pass(
     assert gathered >= 2 * 2 * stacked / 2 * 2  # two microbatches, two passes, half, 2 bytes
 
 
-def test_a_second_call_compiles_nothing(planned: tuple[Run, Path, Figures]):
+def test_runs_of_one_program_are_compiled_once(
+    planned: tuple[Run, Path, Figures], monkeypatch: pytest.MonkeyPatch
+):
     run, cache, made = planned
     assert len(list(cache.iterdir())) == 1
-
-    class NoCompiler(Run):
-        def prepared(self, topology):
-            step = super().prepared(topology)
-            object.__setattr__(step, "compiled", None)
-            return step
-
-    again = NoCompiler(**{f.name: getattr(run, f.name) for f in dataclasses.fields(run)})
+    monkeypatch.setattr(compiled, "_compiled", None)  # Called, it would fail.
+    data = DatasetConfig("another_task", {"inputs": 20, "targets": 12}, "train", 8)
+    other = dataclasses.replace(run, dataset=data)
     topology = topology_of("v4:2x2x1")
-    assert figures(run.prepared(topology), again.compiled(topology, str(cache)), topology).hbm == (
-        made.hbm
+    assert planned_step(other.training_step(topology), topology, str(cache)) == dataclasses.replace(
+        made, topology=topology
     )
+    assert planned_step(
+        dataclasses.replace(run, seed=1).training_step(topology), topology, str(cache)
+    )  # Without dropout the seed is not in the program.
+    with pytest.raises(TypeError, match="not callable"):
+        planned_step(run_of(fsdp=4).training_step(topology), topology, str(cache))
 
 
 def test_json_holds_the_figures(planned: tuple[Run, Path, Figures]):
     _, _, made = planned
-    written = json.loads(json.dumps(made.as_json(steps=3600)))
+    written = json.loads(json.dumps(made.as_json() | made.training_json(steps=3600)))
     assert written["hbm_total"] == made.hbm
     assert written["chip_hours"] == pytest.approx(4 * written["seconds"]["step"])
     assert written["tokens_per_day"] == pytest.approx(8 * 32 * 86400 / written["seconds"]["step"])
@@ -131,7 +134,13 @@ def test_what_does_not_divide_is_told_before_anything_is_compiled(
     batch_size: int, mesh: dict, message: str
 ):
     with pytest.raises(UserError, match=message):
-        run_of(batch_size, **mesh).compiled(topology_of("v4:2x2x1"), None)
+        run_of(batch_size, **mesh).training_step(topology_of("v4:2x2x1"))
+
+
+def test_a_rule_that_names_an_unknown_axis_is_told():
+    rules = (("embed", ("model",)),)
+    with pytest.raises(UserError, match=r"'embed' is laid on \['model'\]; mesh axes are data"):
+        run_of(fsdp=4, rules=rules).training_step(topology_of("v4:2x2x1"))
 
 
 def test_links_of_a_torus():
@@ -162,6 +171,10 @@ def test_the_roofline_in_closed_form():
         mesh,
     )
     assert (made.compute, made.hbm, made.kernels) == (2.0, 2.0, 3.0)
+    assert made.bound_by == "computation"
+    beside = Kernel("c", 1.0, 0.0, 1.2e12, hidden=True)
+    with_it = roofline([Kernel("b", 1.0, 0.0, 1.2e12), beside], [], topology, mesh)
+    assert (with_it.hbm, with_it.kernels, with_it.bound_by) == (2.0, 1.0, "HBM")
     assert made.modelled == 4.0
     gather = 2 * 3e9 / (2 * 4.5e10)
     assert made.exposed_ici == pytest.approx(2 * gather)
@@ -197,20 +210,43 @@ def test_a_search_tries_what_divides_and_writes_the_best_that_fits(
 
     monkeypatch.setattr(search, "_compiled", compiled)
     found = search.search(run, topology, tries=len(tried), cache_dir=str(cache))
-    assert found[0].run.model.network.remat_policy == "full"
-    assert found[0].fits()
+    assert found.best.run.model.network.remat_policy == "full"
+    assert found.own.run.partitioner == Partitioner(data=1, fsdp=2, tensor=2)
+    assert found.as_json()["ratio_to_own_layout"] == fast.roofline.step / made.roofline.step
+    table = search_report.table_of(found, topology).splitlines()
+    assert [line.count("the best") for line in table[1:3]] == [0, 1]
+    assert table[1].startswith("the run's own")
     chosen = tmp_path / "chosen.gin"
-    chosen.write_text(search.gin_text(found[0], topology))
-    config.parse(["t5x_configs/experiments/tiny/cd_flm.gin", str(chosen)])
+    chosen.write_text(search_report.gin_text(found.best, topology))
+    experiment = "t5x_configs/experiments/tiny/cd_flm.gin"
+    config.parse([experiment, str(chosen)])
     assert config.call(NetworkConfig).remat_policy == "full"
-    assert config.call(Partitioner).fsdp == found[0].run.partitioner.fsdp
+    assert config.call(Partitioner).fsdp == found.best.run.partitioner.fsdp
+    assert main(["train", f"--gin_file={experiment}", f"--gin_file={chosen}", "--dry_run"]) == 0
 
-    def too_large(candidate: search.Candidate, *_: object) -> search.Candidate:
-        return dataclasses.replace(candidate, needed=40 * 2**30)
 
-    monkeypatch.setattr(search, "_compiled", too_large)
-    with pytest.raises(UserError, match="no layout of this run fits v4:2x2x1"):
-        search.search(run, topology, tries=2, cache_dir=None)
+def test_a_search_tells_why_layouts_are_dropped(
+    planned: tuple[Run, Path, Figures], monkeypatch: pytest.MonkeyPatch
+):
+    run, _, made = planned
+    topology = topology_of("v4:2x2x1")
+
+    def compiled(candidate: search.Candidate, *_: object) -> search.Candidate:
+        fsdp = candidate.run.partitioner.fsdp
+        if fsdp == 4:
+            return dataclasses.replace(candidate, needed=40 * 2**30)
+        large = dataclasses.replace(made, hbm=30 * 2**30)
+        return dataclasses.replace(candidate, figures=large, needed=30 * 2**30)
+
+    monkeypatch.setattr(search, "_compiled", compiled)
+    unlaid = dataclasses.replace(run, partitioner=Partitioner(fsdp=3))
+    found = search.search(unlaid, topology, tries=10, cache_dir=None)
+    assert (found.best, len(found.tried)) == (None, 20)
+    text = search_report.table_of(found, topology)
+    assert {each.verdict for each in found.tried} == {"does not fit", "over 92% of HBM"}
+    assert "The run's own layout is not on these chips: " in text
+    assert "fsdp=3" in text
+    assert f"{found.considered - 20} that are slower by the cost model" in text
 
 
 def test_the_command_takes_an_experiments_own_gin_files(capsys: pytest.CaptureFixture[str]):
