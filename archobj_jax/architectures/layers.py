@@ -17,7 +17,7 @@ from archobj_jax.architectures.parameters import (
     parameter,
 )
 from archobj_jax.architectures.products import project
-from archobj_jax.partitioning.rules import constrain
+from archobj_jax.partitioning.rules import constrain, gathered
 from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 NORM_EPSILON = 1e-6
@@ -73,11 +73,13 @@ class Dense(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.dtype = dtype
+        self.axes = axes
         self.kernel = parameter(init, shape, axes, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """Projects the last dimension."""
-        return project(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
+        kernel = gathered(self.kernel[...].astype(self.dtype), self.axes)
+        return project(x.astype(self.dtype), kernel)
 
 
 class MlpBlock(nnx.Module):

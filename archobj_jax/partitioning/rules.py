@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -113,6 +114,44 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     if rules is None or rules.mesh.size == 1:
         return x
     return jax.lax.with_sharding_constraint(x, rules.sharding(x.shape, axes))
+
+
+def gathered(kernel: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+    """A kernel with logical `axes`, whole along the mesh axes that rows lie on, by the active rules.
+
+    Rows stay where they are and parameters come to them, in the dtype of `kernel`; its gradient is
+    reduced and scattered back to where the kernel lies. Left to itself XLA may gather the float32
+    parameter, or reduce a gradient whole.
+    """
+    rules = _active.get()
+    if rules is None or rules.mesh.size == 1:
+        return kernel
+    of_rows = set(rules.rules["batch"])
+    whole = [axis and (None if of_rows & set(rules.rules[axis]) else axis) for axis in axes]
+    shape = kernel.shape
+    return _gathered(kernel, rules.sharding(shape, whole), rules.sharding(shape, axes))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gathered(kernel: jax.Array, whole: NamedSharding, scattered: NamedSharding) -> jax.Array:
+    del scattered
+    return jax.lax.with_sharding_constraint(kernel, whole)
+
+
+def _gathered_forward(
+    kernel: jax.Array, whole: NamedSharding, scattered: NamedSharding
+) -> tuple[jax.Array, None]:
+    return _gathered(kernel, whole, scattered), None
+
+
+def _gathered_backward(
+    whole: NamedSharding, scattered: NamedSharding, residuals: None, gradient: jax.Array
+) -> tuple[jax.Array]:
+    del whole, residuals
+    return (jax.lax.with_sharding_constraint(gradient, scattered),)
+
+
+_gathered.defvjp(_gathered_forward, _gathered_backward)
 
 
 def shard_shape(shape: Sequence[int], axes: Sequence[str | None]) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Meshes, rules and rows: what lies where, and what is said when it cannot."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
@@ -12,7 +13,7 @@ from archobj_jax.partitioning.partitioner import (
     local_rows,
     row_sharding,
 )
-from archobj_jax.partitioning.rules import LogicalAxisRules, activated, constrain
+from archobj_jax.partitioning.rules import LogicalAxisRules, activated, constrain, gathered
 
 MIXED = {"data": 2, "fsdp": 2, "tensor": 2}
 
@@ -174,3 +175,27 @@ def test_activations_are_constrained_while_rules_are_active_alone():
         mixed.sharding(x.shape, ("batch", "length", "mlp")), x.ndim
     )
     assert "sharding_constraint" not in str(jax.make_jaxpr(lambda x: run(x) + 1)(x))
+
+
+def test_gathered_is_the_kernel_and_its_gradient_lies_where_the_kernel_does():
+    mixed = rules(**MIXED)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 16)).astype(np.float32)
+    kernel = jax.device_put(
+        rng.normal(size=(16, 32)).astype(np.float32), mixed.sharding((16, 32), ("embed", "mlp"))
+    )
+    seen = []
+
+    def loss(kernel, x, gather):
+        if gather:
+            kernel = gathered(kernel, ("embed", "mlp"))
+            jax.debug.inspect_array_sharding(kernel, callback=seen.append)
+        return (jnp.sin(constrain(x, ("batch", None)) @ kernel)).sum()
+
+    with activated(mixed):
+        made = jax.jit(jax.grad(loss), static_argnums=2)(kernel, x, True)
+    assert [sharding.shard_shape((16, 32)) for sharding in seen] == [(16, 16)]
+    assert made.sharding.is_equivalent_to(kernel.sharding, 2)
+    expected = jax.grad(loss)(np.asarray(kernel), x, False)
+    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
+    assert gathered(expected, ("embed", "mlp")) is expected  # no rules are active
