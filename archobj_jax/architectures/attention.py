@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from archobj_jax.architectures.attention_kernels import Dropout, Structure, kernel_for
+from archobj_jax.architectures.attention_kernels import kernel_for
+from archobj_jax.architectures.attention_parts import Dropout, Structure
 from archobj_jax.architectures.layers import Dense
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.architectures.parameters import PROJECTION, Initializer, query_projection

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from archobj_jax.architectures.attention_kernels import Structure
+from archobj_jax.architectures.attention_parts import Structure
 from archobj_jax.architectures.layers import Dense, OutputProjection, TokenEmbedder, split_key
 from archobj_jax.architectures.masks import BIDIRECTIONAL, CAUSAL, Mask, Places
 from archobj_jax.architectures.network import NetworkConfig

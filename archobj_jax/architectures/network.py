@@ -9,11 +9,14 @@ from archobj_jax.architectures.activations import ACTIVATIONS
 from archobj_jax.errors import UserError, did_you_mean
 
 Positions = Literal["relative_per_layer", "relative_shared", "rope", "none"]
-RematPolicy = Literal["none", "minimal", "full"]
+RematPolicy = Literal["none", "minimal", "attention", "full"]
 
 POSITIONS: tuple[str, ...] = get_args(Positions)
 REMAT_POLICIES: tuple[str, ...] = get_args(RematPolicy)
 DTYPES = ("float32", "bfloat16")
+
+ATTENDED = "attended"
+"""What remat policy "attention" keeps, by `checkpoint_name`: outputs of attention and residuals."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,8 @@ class NetworkConfig:
       dropout_rate: of embeddings, residuals, feed-forward and attention probabilities.
       dtype: of activations; parameters, norm statistics, softmax and logits are float32.
       remat_policy: what the backward pass recomputes: "none" only norms and activations,
-        "minimal" all but projections (attention is computed again), "full" all of each layer.
+        "minimal" all but projections (attention is computed again), "attention" all but attention
+        and the sum with its output, "full" all of each layer.
       attention_kernel: a name in `attention_kernels.KERNELS`.
 
     Raises:

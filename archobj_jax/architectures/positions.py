@@ -2,11 +2,13 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from archobj_jax.architectures.masks import Places
 from archobj_jax.architectures.parameters import RELATIVE_POSITION, parameter
+from archobj_jax.partitioning.rules import constrain, row_shards
 from archobj_jax.shapes import Array, Float, Int, checked
 
 
@@ -70,8 +72,28 @@ class RelativePositionBias(nnx.Module):
             num_buckets=self.num_buckets,
             max_distance=self.max_distance,
         )
-        bias = jnp.take(self.rel_embedding[...].astype(dtype), bucket, axis=1)
-        return jnp.moveaxis(bias, 0, 1)
+        table = self.rel_embedding[...]
+        # Each part of the batch has a table of its own, so that what is summed over devices is the
+        # gradient of tables, not of the bias of all pairs.
+        shards = row_shards(query.segment.shape[0]) if bucket.shape[0] == 1 else 1
+        tables = constrain(
+            jnp.broadcast_to(table, (shards, *table.shape)), ("batch", "heads", "relpos_buckets")
+        )
+        return looked_up(tables.astype(dtype), bucket)
+
+
+@checked
+def looked_up(
+    tables: Float[Array, "_ H N"], bucket: Int[Array, "_ L S"]
+) -> Float[Array, "_ H L S"]:
+    """Every pair's entry of each table (for several tables, or several rows of buckets).
+
+    By a product with unit vectors, since TPUs gather, and scatter its gradient, an entry at a time.
+    """
+    units = jax.nn.one_hot(bucket, tables.shape[2], dtype=tables.dtype, axis=1)
+    exact = None if tables.dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
+    found = jnp.einsum("thn,rnls->trhls", tables, units, precision=exact)
+    return found.reshape(-1, *found.shape[2:])
 
 
 @checked

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
+from jax.ad_checkpoint import checkpoint_name
 
 from archobj_jax.architectures.attention import Attention, CachedKeyValues, KeyValues
-from archobj_jax.architectures.attention_kernels import Structure
+from archobj_jax.architectures.attention_parts import Structure
 from archobj_jax.architectures.layers import MlpBlock, RMSNorm, dropout, split_key
 from archobj_jax.architectures.masks import BIDIRECTIONAL, Places
-from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.architectures.network import ATTENDED, NetworkConfig
 from archobj_jax.architectures.parameters import stack_layers
 from archobj_jax.architectures.positions import RelativePositionBias
 from archobj_jax.partitioning.rules import constrain
@@ -19,6 +20,7 @@ from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 _REMAT: dict[str, Any] = {
     "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "attention": jax.checkpoint_policies.save_only_these_names(ATTENDED),
     "full": None,
 }
 ACTIVATION_AXES = ("batch", "length", "activation_embed")
@@ -133,13 +135,13 @@ class Block(nnx.Module):
         if self.relpos_bias is not None:
             bias = self.relpos_bias(structure.query, structure.key, x.dtype)
         y = self.self_attention(normed, own, structure=structure, bias=bias, key=keys[0])
-        x = x + dropout(y, rate, keys[1])
+        x = checkpoint_name(x + dropout(y, rate, keys[1]), ATTENDED)
 
         if self.reads_memory:
             memory = self._memory(cache, layer, context)
             normed = self.pre_cross_attention_layer_norm(x)
             y = self._read_memory(normed, memory, keys[2], context)
-            x = x + dropout(y, rate, keys[3])
+            x = checkpoint_name(x + dropout(y, rate, keys[3]), ATTENDED)
 
         y = self.mlp(self.pre_mlp_layer_norm(x), keys[4])
         return constrain(x + dropout(y, rate, keys[5]), ACTIVATION_AXES), cache

@@ -5,7 +5,8 @@ import contextvars
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
@@ -117,7 +118,7 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
 
 
 def gathered(kernel: jax.Array, axes: Sequence[str | None]) -> jax.Array:
-    """A kernel with logical `axes`, whole along the mesh axes that rows lie on, by the active rules.
+    """A kernel with logical `axes`, by the active rules whole along the mesh axes of rows.
 
     Rows stay where they are and parameters come to them, in the dtype of `kernel`; its gradient is
     reduced and scattered back to where the kernel lies. Left to itself XLA may gather the float32
@@ -160,3 +161,38 @@ def shard_shape(shape: Sequence[int], axes: Sequence[str | None]) -> tuple[int, 
     if rules is None:
         return tuple(shape)
     return rules.sharding(shape, axes).shard_shape(tuple(shape))
+
+
+def row_shards(rows: int) -> int:
+    """Into how many parts, of devices of their own, the active rules cut so many rows."""
+    return rows // shard_shape((rows,), ("batch",))[0]
+
+
+def mapped(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    axes: Sequence[Sequence[str | None]],
+    *,
+    results: Sequence[tuple[Sequence[int], Sequence[str | None]]],
+) -> Callable[..., Any]:
+    """`function` of the part of its arguments that each device holds by the active rules.
+
+    Nothing is exchanged: what it returns is the part of the results that the device holds.
+
+    Args:
+      function: of several arguments, returning a tuple of arrays.
+      arguments: trees of arrays that it is going to be called with.
+      axes: for each argument the logical axes of its arrays.
+      results: for each result its (whole) shape and logical axes.
+    """
+    rules = _active.get()
+    if rules is None or rules.mesh.size == 1:
+        return function
+    inward = tuple(
+        jax.tree.map(lambda x, axes=axes: rules.spec(x.shape, axes), argument)
+        for argument, axes in zip(arguments, axes, strict=True)
+    )
+    outward = tuple(rules.spec(shape, axes) for shape, axes in results)
+    return jax.shard_map(
+        function, mesh=rules.mesh, in_specs=inward, out_specs=outward, check_vma=False
+    )

@@ -15,9 +15,9 @@ from archobj_jax.training.prepared import PreparedStep
 
 _FLOAT, _HALF = 4, 2
 _LANES = 128
-_SAVED_OF_DOTS = {"none": 1.6, "minimal": 1.0, "full": 0.0}
+_SAVED_OF_DOTS = {"none": 1.6, "minimal": 1.0, "attention": 0.25, "full": 0.0}
 """What the backward pass finds of a layer's matrix products, beside the layer's input."""
-_RECOMPUTED = {"none": 0.0, "minimal": 0.05, "full": 1.0}
+_RECOMPUTED = {"none": 0.0, "minimal": 0.05, "attention": 0.7, "full": 1.0}
 """Share of the forward pass that is done again."""
 
 

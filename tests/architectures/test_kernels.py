@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 
 from archobj_jax.architectures import attention_kernels
-from archobj_jax.architectures.attention_kernels import (
-    Dropout,
-    Structure,
-    XlaAttention,
-    kernel_for,
-)
+from archobj_jax.architectures.attention_kernels import kernel_for
+from archobj_jax.architectures.attention_parts import MASKED_LOGIT, Dropout, Structure
+from archobj_jax.architectures.chunked_attention import ChunkedAttention
+from archobj_jax.architectures.dense_attention import XlaAttention
 from archobj_jax.architectures.masks import CAUSAL, Places
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.errors import UserError
 from tests import tiny
+
+DENSE = XlaAttention()
+# Of two rows of 5 places: all at once, one row at a time, two of four heads, a head at a time.
+CHUNKED = [ChunkedAttention(n) for n in (2**20, 4 * 100, 4 * 50, 1)]
+ALL = pytest.mark.parametrize("attention", [DENSE, *CHUNKED], ids=["xla", "c", "c1", "c2", "c3"])
 
 
 class NoBias(XlaAttention):
@@ -41,12 +44,13 @@ def test_what_a_kernel_cannot_do_is_an_error_when_the_model_is_built():
     tiny.CD(tiny.network(attention_kernel="no_bias", positions="rope")).abstract()
 
 
-def test_attention_is_the_softmax_over_what_is_allowed():
+@ALL
+def test_attention_is_the_softmax_over_what_is_allowed(attention):
     rng = np.random.default_rng(0)
     query, key, value = (rng.normal(size=(1, 4, 2, 3)).astype(np.float32) for _ in range(3))
     bias = rng.normal(size=(1, 2, 4, 4)).astype(np.float32)
     where = Places.of(jnp.asarray([[1, 1, 2, 0]]))
-    made = XlaAttention()(
+    made = attention(
         *map(jnp.asarray, (query, key, value)),
         structure=Structure(where, where, mask=CAUSAL),
         bias=jnp.asarray(bias),
@@ -64,9 +68,10 @@ def test_attention_is_the_softmax_over_what_is_allowed():
             )
 
 
+@ALL
 @pytest.mark.parametrize("bias_rows", [None, 1, 2])
 @pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_gradients_are_those_of_the_formula(bias_rows: int | None, rate: float):
+def test_gradients_are_those_of_the_formula(attention, bias_rows: int | None, rate: float):
     rng = np.random.default_rng(0)
 
     def drawn(*shape: int) -> jax.Array:
@@ -83,17 +88,17 @@ def test_gradients_are_those_of_the_formula(bias_rows: int | None, rate: float):
     def formula(query, key, value, bias=0.0):
         key, value = (jnp.repeat(x, 2, axis=2) for x in (key, value))
         logits = jnp.einsum("blhk,bshk->bhls", query, key) + bias
-        logits = jnp.where(structure.allowed()[:, None], logits, attention_kernels.MASKED_LOGIT)
+        logits = jnp.where(structure.allowed()[:, None], logits, MASKED_LOGIT)
         p = jax.nn.softmax(logits)
         if rate:
             p *= jax.random.bernoulli(jax.random.key(1), 1 - rate, (2, 4, 1, 5)) / (1 - rate)
         return jnp.einsum("bhls,bshk->blhk", p, value)
 
     def kernel(query, key, value, bias=None):
-        return XlaAttention()(query, key, value, structure=structure, bias=bias, dropout=dropout)
+        return attention(query, key, value, structure=structure, bias=bias, dropout=dropout)
 
-    def gradients(attention):
-        return jax.jit(jax.grad(lambda a: jnp.sum(weights * jnp.sin(attention(**a)))))(arrays)
+    def gradients(function):
+        return jax.jit(jax.grad(lambda a: jnp.sum(weights * jnp.sin(function(**a)))))(arrays)
 
     made, expected = gradients(kernel), gradients(formula)
     for name in arrays:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from archobj_jax.architectures.attention_kernels import Dropout, Structure, XlaAttention
+from archobj_jax.architectures.attention_parts import Dropout, Structure
+from archobj_jax.architectures.dense_attention import XlaAttention
 from archobj_jax.architectures.layers import dropout
 from archobj_jax.architectures.masks import BIDIRECTIONAL, PREFIX, Places
 from archobj_jax.architectures.stack import Block, Context
