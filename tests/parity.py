@@ -54,7 +54,8 @@ RELATIVE = ("loss_sum", "z_loss_sum", "weight_sum", "sequence_scores", "logits_b
 class Golden:
     """One file: its arrays by prefix, and the model it describes."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, attention_kernel: str = "xla"):
+        self.attention_kernel = attention_kernel
         with np.load(path, allow_pickle=False) as arrays:
             self.arrays = {name: arrays[name] for name in arrays.files}
         self.meta = json.loads(str(self.arrays.pop("meta_json")))
@@ -82,6 +83,7 @@ class Golden:
             num_decoder_layers=self.meta["layers"],
             num_encoder_layers=self.meta["layers"] if self.meta["arch"] == "encdec" else 0,
             positions="relative_per_layer" if per_layer else "relative_shared",
+            attention_kernel=self.attention_kernel,
         )
 
     def architecture(self, group: str, dtype: str = "float32") -> Architecture:
@@ -216,9 +218,9 @@ def _compare_adafactor(golden: Golden, name: str) -> Iterator[tuple[str, float]]
                 yield "adafactor_slots", relative(value, slots[f"{path}/{slot}"])
 
 
-def compare(path: str) -> dict[str, float]:
+def compare(path: str, attention_kernel: str = "xla") -> dict[str, float]:
     """The largest difference of each kind in one file."""
-    golden = Golden(path)
+    golden = Golden(path, attention_kernel)
     largest: dict[str, float] = {}
     for kind, difference in (*compare_outputs(golden), *compare_adafactor(golden)):
         # A NaN stays: max() would let it pass.

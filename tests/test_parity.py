@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from archobj_jax.architectures import attention_kernels
+from archobj_jax.architectures.chunked_attention import ChunkedAttention
 from tests import parity
 
 GOLDEN = Path(__file__).parent / "golden/parity"
@@ -24,6 +26,13 @@ def test_t5x_numbers_hold(name: str, kinds: set[str]):
     differences = parity.compare(str(GOLDEN / f"{name}.npz"))
     assert differences.keys() == kinds
     assert parity.failures(differences) == []
+
+
+@pytest.mark.parametrize("name", ["encdec_tied", "deconly_tied"])
+def test_t5x_numbers_hold_by_chunks(name: str, monkeypatch):
+    kernels = {"chunked": ChunkedAttention(chunk_bytes=1)}
+    monkeypatch.setattr(attention_kernels, "KERNELS", kernels)
+    assert parity.failures(parity.compare(str(GOLDEN / f"{name}.npz"), "chunked")) == []
 
 
 @pytest.mark.parametrize("wrong", [1e-3, np.nan])

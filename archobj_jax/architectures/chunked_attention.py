@@ -190,7 +190,8 @@ def _backward(
         take = functools.partial(chunks.taken, row, group)
         logits, allowed = _logits(how, take, query, key, bias, query_places, key_places)
         peak, total = (x[..., None] for x in jnp.unstack(take(statistics), axis=2))
-        weights = jnp.exp(logits - peak) * (1.0 / total)
+        # Barriers: computed once, where each product would do it again in its own fusion.
+        weights = lax.optimization_barrier(jnp.exp(logits - peak) * (1.0 / total))
         outward = take(gradient)
         of_value = transposed_product(
             grouped(dropped(weights, take(kept)).astype(value.dtype), groups),
@@ -201,14 +202,14 @@ def _backward(
         through = outward.astype(jnp.float32) * take(mixed).astype(jnp.float32)
         of_logits = weights * (of_weights - jnp.sum(through, axis=-1, keepdims=True))
         of_logits = jnp.where(allowed, of_logits, 0.0)
-        low = of_logits.astype(query.dtype)
+        low = lax.optimization_barrier(of_logits.astype(query.dtype))
         of_query = product(low, take(key), 2).reshape(take(query).shape)
         of_key = transposed_product(
             grouped(low, groups), grouped(take(query), groups), batch_dims=2
         )
         new = (of_query, of_key, of_value)
         put = tuple(chunks.put(row, group, x, y) for x, y in zip(made, new, strict=False))
-        return put if bias is None else (*put, chunks.added(row, made[3], of_logits))
+        return put if bias is None else (*put, chunks.added(row, made[3], low.astype(jnp.float32)))
 
     def of_group(group: Array, made: tuple[Array, ...]) -> tuple[Array, ...]:
         if bias is None:
@@ -309,12 +310,27 @@ class _Chunks:
 
     def loop(self, body: Callable[[Array, Any], Any], made: Any) -> Any:
         """`body(group, made)` for all chunks of heads."""
-        return lax.fori_loop(0, self.all_groups // self.groups, body, made)
+        return _loop(self.all_groups // self.groups, body, made)
 
     def over_rows(self, group: Array, body: Callable[[Array, Array, Any], Any], made: Any) -> Any:
         """`body(row, group, made)` for all chunks of rows."""
         steps = self.all_rows // self.rows
-        return lax.fori_loop(0, steps, lambda row, made: body(row, group, made), made)
+        return _loop(steps, lambda row, made: body(row, group, made), made)
+
+
+def _loop(steps: int, body: Callable[[Array, Any], Any], made: Any) -> Any:
+    """`body(0, made)` and so on.
+
+    No `fori_loop`: that is a scan, of which differentiation takes out what does not depend on the
+    layer, and so would keep the masks of all chunks.
+    """
+
+    def step(state: tuple[Array, Any]) -> tuple[Array, Any]:
+        index, made = state
+        return index + 1, body(index, made)
+
+    start = jnp.zeros((), jnp.int32)
+    return lax.while_loop(lambda state: state[0] < steps, step, (start, made))[1]
 
 
 def _divisor(number: int, limit: int) -> int:
