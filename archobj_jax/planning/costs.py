@@ -15,10 +15,12 @@ from archobj_jax.training.prepared import PreparedStep
 
 _FLOAT, _HALF = 4, 2
 _LANES = 128
-_SAVED_OF_DOTS = {"none": 1.6, "minimal": 1.0, "attention": 0.25, "full": 0.0}
+_SAVED_OF_DOTS = {"none": 1.6, "minimal": 1.0, "attention": 0.2, "full": 0.0}
 """What the backward pass finds of a layer's matrix products, beside the layer's input."""
 _RECOMPUTED = {"none": 0.0, "minimal": 0.05, "attention": 0.7, "full": 1.0}
 """Share of the forward pass that is done again."""
+_BY_CHUNKS = frozenset({"chunked"})
+"""Attention kernels that never hold all probabilities."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,8 @@ def _activations(step: PreparedStep, network: NetworkConfig, tokens: float, tens
     saved = network.emb_dim + _SAVED_OF_DOTS[network.remat_policy] * dots
     layers = _layers(network, encoder) / (2 if encoder else 1)  # each token in one stack
     longest = max(x.shape[1] for name, x in step.batch.items() if name.endswith("_input_tokens"))
-    probabilities = _FLOAT * longest * network.num_heads / tensor
+    whole = network.attention_kernel not in _BY_CHUNKS
+    probabilities = whole * _FLOAT * longest * network.num_heads / tensor
     # Of the layer at work: probabilities, their gradients and those of the logits, the products.
     working = 3 * probabilities + 4 * width * dots
     kept = probabilities if network.remat_policy == "none" else 0.0
