@@ -127,10 +127,12 @@ def gathered(kernel: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     rules = _active.get()
     if rules is None or rules.mesh.size == 1:
         return kernel
+    scattered = rules.sharding(kernel.shape, axes)
     of_rows = set(rules.rules["batch"])
-    whole = [axis and (None if of_rows & set(rules.rules[axis]) else axis) for axis in axes]
-    shape = kernel.shape
-    return _gathered(kernel, rules.sharding(shape, whole), rules.sharding(shape, axes))
+    each = [(lies,) if isinstance(lies, str) else lies or () for lies in scattered.spec]
+    kept = [tuple(axis for axis in lies if axis not in of_rows) for lies in each]
+    whole = NamedSharding(rules.mesh, PartitionSpec(*kept))
+    return _gathered(kernel, whole, scattered)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -177,25 +177,31 @@ def test_activations_are_constrained_while_rules_are_active_alone():
     assert "sharding_constraint" not in str(jax.make_jaxpr(lambda x: run(x) + 1)(x))
 
 
-def test_gathered_is_the_kernel_and_its_gradient_lies_where_the_kernel_does():
-    mixed = rules(**MIXED)
+FIRST_DIMENSION = (("mlp", ("fsdp", "tensor")), ("joined_kv", ("fsdp", "tensor")))
+
+
+@pytest.mark.parametrize("axes", [("embed", "mlp"), ("mlp", "embed")])
+@pytest.mark.parametrize("own", [(), FIRST_DIMENSION])
+def test_gathered_is_the_kernel_and_its_gradient_lies_where_the_kernel_does(own, axes):
+    mixed = rules(**MIXED, rules=own)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 16)).astype(np.float32)
     kernel = jax.device_put(
-        rng.normal(size=(16, 32)).astype(np.float32), mixed.sharding((16, 32), ("embed", "mlp"))
+        rng.normal(size=(16, 32)).astype(np.float32), mixed.sharding((16, 32), axes)
     )
     seen = []
 
     def loss(kernel, x, gather):
         if gather:
-            kernel = gathered(kernel, ("embed", "mlp"))
+            kernel = gathered(kernel, axes)
             jax.debug.inspect_array_sharding(kernel, callback=seen.append)
         return (jnp.sin(constrain(x, ("batch", None)) @ kernel)).sum()
 
     with activated(mixed):
         made = jax.jit(jax.grad(loss), static_argnums=2)(kernel, x, True)
-    assert [sharding.shard_shape((16, 32)) for sharding in seen] == [(16, 16)]
+    whole = {0: (8, 32), 1: (16, 16)}[axes.index("mlp")]  # sharded by tensor alone
+    assert [sharding.shard_shape((16, 32)) for sharding in seen] == [whole]
     assert made.sharding.is_equivalent_to(kernel.sharding, 2)
     expected = jax.grad(loss)(np.asarray(kernel), x, False)
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
-    assert gathered(expected, ("embed", "mlp")) is expected  # no rules are active
+    assert gathered(expected, axes) is expected  # no rules are active
