@@ -1,10 +1,12 @@
 """How attention knows positions: T5's relative position buckets, and rotary embeddings."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from archobj_jax.architectures.masks import Places
 from archobj_jax.architectures.parameters import RELATIVE_POSITION, parameter
@@ -79,21 +81,65 @@ class RelativePositionBias(nnx.Module):
         tables = constrain(
             jnp.broadcast_to(table, (shards, *table.shape)), ("batch", "heads", "relpos_buckets")
         )
-        return looked_up(tables.astype(dtype), bucket)
+        return looked_up(tables, bucket, dtype)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 @checked
 def looked_up(
-    tables: Float[Array, "_ H N"], bucket: Int[Array, "_ L S"]
+    tables: Float[Array, "_ H N"], bucket: Int[Array, "_ L S"], dtype: jnp.dtype
 ) -> Float[Array, "_ H L S"]:
-    """Every pair's entry of each table (for several tables, or several rows of buckets).
+    """Every pair's entry of each table (of several tables, or for several rows of buckets).
 
-    By a product with unit vectors, since TPUs gather, and scatter its gradient, an entry at a time.
+    TPUs gather, and scatter the gradient, an entry at a time: they multiply by unit vectors.
     """
-    units = jax.nn.one_hot(bucket, tables.shape[2], dtype=tables.dtype, axis=1)
-    exact = None if tables.dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
-    found = jnp.einsum("thn,rnls->trhls", tables, units, precision=exact)
+    return lax.platform_dependent(tables.astype(dtype), bucket, cpu=_taken, default=_multiplied)
+
+
+def _taken(tables: Array, bucket: Array) -> Array:
+    found = jnp.moveaxis(jnp.take(tables, bucket, axis=2), 1, 2)
     return found.reshape(-1, *found.shape[2:])
+
+
+def _multiplied(tables: Array, bucket: Array) -> Array:
+    units = jax.nn.one_hot(bucket, tables.shape[2], dtype=tables.dtype, axis=1)
+    found = jnp.einsum("thn,rnls->trhls", tables, units, precision=_precision(tables))
+    return found.reshape(-1, *found.shape[2:])
+
+
+def _precision(x: Array) -> lax.Precision | None:
+    return None if x.dtype == jnp.bfloat16 else lax.Precision.HIGHEST
+
+
+def _looked_up_forward(
+    tables: Array, bucket: Array, dtype: jnp.dtype
+) -> tuple[Array, tuple[Array, Array]]:
+    return looked_up(tables, bucket, dtype), (tables, bucket)
+
+
+def _looked_up_backward(
+    dtype: jnp.dtype, residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array, None]:
+    """Summed in the dtype of the tables, whatever that of the gradient."""
+    tables, bucket = residuals
+
+    def scattered(tables: Array, bucket: Array, gradient: Array) -> Array:
+        _, transposed = jax.vjp(lambda tables: _taken(tables, bucket), tables)
+        return transposed(gradient.astype(tables.dtype))[0]
+
+    def multiplied(tables: Array, bucket: Array, gradient: Array) -> Array:
+        units = jax.nn.one_hot(bucket, tables.shape[2], dtype=dtype, axis=1)
+        parts = gradient.reshape(-1, bucket.shape[0], *gradient.shape[1:])
+        return jnp.einsum(
+            "trhls,rnls->thn", parts, units, precision=_precision(gradient),
+            preferred_element_type=tables.dtype,
+        )  # fmt: skip
+
+    made = lax.platform_dependent(tables, bucket, gradient, cpu=scattered, default=multiplied)
+    return made, None
+
+
+looked_up.defvjp(_looked_up_forward, _looked_up_backward)
 
 
 @checked

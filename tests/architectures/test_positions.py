@@ -10,9 +10,13 @@ from flax import nnx
 from archobj_jax.architectures.masks import Places
 from archobj_jax.architectures.positions import (
     RelativePositionBias,
+    _multiplied,
+    _taken,
     relative_position_bucket,
     rotate,
 )
+from archobj_jax.partitioning.rules import activated
+from tests import tiny
 
 RELPOS = Path(__file__).parents[1] / "golden/parity/relpos.npz"
 
@@ -72,3 +76,37 @@ def test_rotation_keeps_length_and_is_none_at_the_first_place():
     angle = 2.0 / 10_000 ** (1 / 2)  # place 2, the second of two frequencies
     expected = x[0, 2, 0, 1] * np.cos(angle) - x[0, 2, 0, 3] * np.sin(angle)
     np.testing.assert_allclose(turned[0, 2, 0, 1], expected, rtol=1e-5)
+
+
+def test_each_part_of_a_batch_has_a_bias_whose_gradients_add_up():
+    bias = RelativePositionBias(
+        num_heads=4, num_buckets=8, max_distance=16, bidirectional=True, rngs=nnx.Rngs(0)
+    )
+    where = Places.of(jnp.ones((8, 5), jnp.int32))
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(8, 4, 5, 5)), jnp.float32)
+    rules = tiny.blueprint(tiny.CD(tiny.NETWORK), 8, data=2, fsdp=2, tensor=2).rules
+
+    def loss(bias):
+        made = bias(where, where, jnp.dtype("float32"))
+        rows = jnp.repeat(made, 8 // made.shape[0], axis=0)
+        return jnp.sum(jnp.sin(rows) * weights), made
+
+    def run(bias):
+        gradients, made = nnx.grad(loss, has_aux=True)(bias)
+        return gradients.rel_embedding[...], made
+
+    expected, shared = nnx.jit(run)(bias)
+    with activated(rules):
+        gradients, made = nnx.jit(run)(bias)
+    assert made.shape == (4, 4, 5, 5)
+    np.testing.assert_array_equal(made, np.broadcast_to(shared, made.shape))
+    np.testing.assert_allclose(gradients, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("tables", "rows"), [(1, 1), (3, 1), (1, 2)])
+def test_looking_up_by_products_finds_the_same_entries(tables: int, rows: int, dtype: str):
+    rng = np.random.default_rng(0)
+    table = jnp.asarray(rng.normal(size=(tables, 4, 8)), dtype)
+    bucket = jnp.asarray(rng.integers(0, 8, (rows, 5, 6)), jnp.int32)
+    np.testing.assert_array_equal(_multiplied(table, bucket), _taken(table, bucket))
