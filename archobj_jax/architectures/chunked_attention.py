@@ -215,10 +215,11 @@ def _backward(
         if bias is None:
             return chunks.over_rows(group, step, made)
         heads = (bias.shape[0], chunks.heads, *bias.shape[2:])
-        *made, of_bias = made
-        made = (*made, jnp.zeros(heads, jnp.float32))
-        *made, of_heads = chunks.over_rows(group, step, made)
-        return (*made, lax.dynamic_update_slice(of_bias, of_heads, (0, group * chunks.heads, 0, 0)))
+        *others, of_bias = made
+        begun = (*others, jnp.zeros(heads, jnp.float32))
+        *others, of_heads = chunks.over_rows(group, step, begun)
+        at = (0, group * chunks.heads, 0, 0)
+        return (*others, lax.dynamic_update_slice(of_bias, of_heads, at))
 
     empty = tuple(lax.empty(x.shape, x.dtype) for x in (query, key, value))
     if bias is not None:
@@ -282,7 +283,8 @@ class _Chunks:
         but one, it is that."""
 
         def taken(x: Array) -> Array:
-            start, size = [0] * x.ndim, list(x.shape)
+            start: list[Any] = [0] * x.ndim
+            size = list(x.shape)
             if x.shape[0] > 1:
                 start[0], size[0] = row * self.rows, self.rows
             if x.ndim > 2:
