@@ -28,16 +28,18 @@ from archobj_jax.architectures.attention_parts import (
 from archobj_jax.architectures.masks import Mask, Places
 from archobj_jax.architectures.network import ATTENDED, NetworkConfig
 from archobj_jax.architectures.products import transposed_product
-from archobj_jax.partitioning.rules import mapped, row_shards, shard_shape
+from archobj_jax.partitioning.rules import cut_along, mapped, row_shards, shard_shape
 from archobj_jax.shapes import Array, Float, checked
 
 CHUNK_BYTES = 32 * 2**20
 """Of the float32 logits of a chunk. A v4's CMEM is 128 MiB, and the backward pass holds three."""
 
-_ROWS = ("batch", "length")
+_QUERIES = ("batch", "length")
+_KEYS = ("batch", "kv_length")
 _HEADS = ("batch", "heads", "length", "kv")
-_GROUPS = ("batch", "kv_heads", "length", "kv")
-_PAIRS = ("batch", "heads", "length", "length")
+_GROUPS = ("batch", "kv_heads", "kv_length", "kv")
+_PAIRS = ("batch", "heads", "length", "kv_length")
+_STATISTICS = ("batch", "heads", None, "length")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +101,13 @@ def _attend(
     return _attend_forward(how, query, key, value, bias, query_places, key_places, kept)[0]
 
 
-_READ = (_HEADS, _GROUPS, _GROUPS, _PAIRS, _ROWS, _ROWS, _HEADS)
+_READ = (_HEADS, _GROUPS, _GROUPS, _PAIRS, _QUERIES, _KEYS, ("batch", "heads", None, "kv_length"))
 """How the arguments of `_attend` lie."""
 
 
 def _attend_forward(how: _How, *read: Any) -> tuple[Array, tuple]:
     shape = read[0].shape
-    statistics = ((*shape[:2], 2, shape[2]), _HEADS)
+    statistics = ((*shape[:2], 2, shape[2]), _STATISTICS)
     run = mapped(
         functools.partial(_forward, how), read, _READ, results=((shape, _HEADS), statistics)
     )
@@ -121,8 +123,17 @@ def _attend_backward(how: _How, residuals: tuple, gradient: Array) -> tuple[Any,
         shards = max(bias.shape[0], row_shards(query.shape[0]))
         results.append(((shards, *bias.shape[1:]), _PAIRS))
     read = (*residuals, gradient)
-    axes = (*_READ, _HEADS, _HEADS, _HEADS)
-    of_inputs = mapped(functools.partial(_backward, how), read, axes, results=results)(*read)
+    axes = (*_READ, _HEADS, _STATISTICS, _HEADS)
+    # Where queries lie on several devices, each has the gradients of keys that its own bring about.
+    parts = cut_along(query.shape[2], "length")
+
+    def run(*read: Any) -> tuple[Array, ...]:
+        of_query, *of_shared, of_bias = (*_backward(how, *read), None)[:4]
+        if parts:
+            of_shared = lax.psum(of_shared, parts)
+        return (of_query, *of_shared) if of_bias is None else (of_query, *of_shared, of_bias)
+
+    of_inputs = mapped(run, read, axes, results=results)(*read)
     of_bias = None
     if bias is not None:
         of_bias = of_inputs[3].reshape(bias.shape[0], -1, *bias.shape[1:]).sum(axis=1)

@@ -165,6 +165,15 @@ def shard_shape(shape: Sequence[int], axes: Sequence[str | None]) -> tuple[int, 
     return rules.sharding(shape, axes).shard_shape(tuple(shape))
 
 
+def cut_along(size: int, axis: str) -> MeshAxes:
+    """The mesh axes that a dimension of `size` and logical `axis` lies on by the active rules."""
+    rules = _active.get()
+    if rules is None:
+        return ()
+    lies = rules.spec((size,), (axis,))[0]
+    return (lies,) if isinstance(lies, str) else lies or ()
+
+
 def row_shards(rows: int) -> int:
     """Into how many parts, of devices of their own, the active rules cut so many rows."""
     return rows // shard_shape((rows,), ("batch",))[0]
@@ -179,7 +188,7 @@ def mapped(
 ) -> Callable[..., Any]:
     """`function` of the part of its arguments that each device holds by the active rules.
 
-    Nothing is exchanged: what it returns is the part of the results that the device holds.
+    Nothing is exchanged but by `function`: it returns the part of the results that a device holds.
 
     Args:
       function: of several arguments, returning a tuple of arrays.

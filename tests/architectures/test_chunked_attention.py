@@ -40,6 +40,7 @@ CASES = {
     "rows on four, a bias each": Case(PREFIX, bias_rows=4, mesh=(("data", 2), ("fsdp", 2))),
     "rows on four, a bias a row": Case(bias_rows=ROWS, mesh=(("fsdp", 4),)),
     "rows and heads": Case(groups=2, mesh=(("fsdp", 2), ("tensor", 2))),
+    "lengths and rows": Case(rate=0.5, mesh=(("fsdp", 2), ("sequence", 2))),
     "heads that share one": Case(groups=1, rate=0.5, mesh=(("tensor", 4),)),
 }
 
@@ -89,9 +90,9 @@ def results(attention, case: Case, rules=None):
     spread = {
         name: jax.device_put(
             x,
-            rules.sharding(x.shape, ("batch", "length", axes[name], "kv"))
+            rules.sharding(x.shape, ("batch", None, axes[name], "kv"))
             if name in axes
-            else rules.sharding(x.shape, ("batch", "heads", "length", "length")),
+            else rules.sharding(x.shape, ("batch", "heads", None, None)),
         )
         for name, x in made.items()
     }
