@@ -128,10 +128,10 @@ def _attend_backward(how: _How, residuals: tuple, gradient: Array) -> tuple[Any,
     parts = cut_along(query.shape[2], "length")
 
     def run(*read: Any) -> tuple[Array, ...]:
-        of_query, *of_shared, of_bias = (*_backward(how, *read), None)[:4]
+        of_query, of_key, of_value, *of_bias = _backward(how, *read)
         if parts:
-            of_shared = lax.psum(of_shared, parts)
-        return (of_query, *of_shared) if of_bias is None else (of_query, *of_shared, of_bias)
+            of_key, of_value = lax.psum((of_key, of_value), parts)
+        return (of_query, of_key, of_value, *of_bias)
 
     of_inputs = mapped(run, read, axes, results=results)(*read)
     of_bias = None
