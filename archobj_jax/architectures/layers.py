@@ -17,7 +17,7 @@ from archobj_jax.architectures.parameters import (
     parameter,
 )
 from archobj_jax.architectures.products import project
-from archobj_jax.partitioning.rules import constrain, gathered
+from archobj_jax.partitioning.rules import constrain
 from archobj_jax.shapes import Array, Float, Int, PRNGKey, checked
 
 NORM_EPSILON = 1e-6
@@ -78,8 +78,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Projects the last dimension."""
-        kernel = gathered(self.kernel[...].astype(self.dtype), self.axes)
-        return project(x.astype(self.dtype), kernel)
+        return project(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.axes)
 
 
 class MlpBlock(nnx.Module):

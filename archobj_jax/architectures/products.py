@@ -6,26 +6,38 @@ dimensions are slow. Forms that avoid both are chosen when a program is lowered 
 accelerators get the plain ones.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from archobj_jax.partitioning.rules import constrain, gathered
 from archobj_jax.shapes import Array, Float, checked
 
 
-@jax.custom_vjp
-def project(x: Array, kernel: Array) -> Array:
-    """x [*B, D] @ kernel [D, F]."""
-    return x @ kernel
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def project(x: Array, kernel: Array, axes: tuple[str | None, ...]) -> Array:
+    """x [*B, D] @ kernel [D, F] with logical `axes`, which comes to the rows of x whole.
+
+    The backward pass gathers the kernel again, and its gradient goes back to where it lies: left to
+    itself XLA may keep what was gathered, or reduce a gradient whole.
+    """
+    return x @ gathered(kernel, axes)
 
 
-def _project_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return x @ kernel, (x, kernel)
+def _project_forward(
+    x: Array, kernel: Array, axes: tuple[str | None, ...]
+) -> tuple[Array, tuple[Array, Array]]:
+    return x @ gathered(kernel, axes), (x, kernel)
 
 
-def _project_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _project_backward(
+    axes: tuple[str | None, ...], residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
     x, kernel = residuals
-    return gradient @ kernel.T, transposed_product(x, gradient)
+    of_kernel = constrain(transposed_product(x, gradient), axes)
+    return gradient @ gathered(kernel, axes).T, of_kernel
 
 
 project.defvjp(_project_forward, _project_backward)

@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -120,41 +119,18 @@ def constrain(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
 def gathered(kernel: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """A kernel with logical `axes`, by the active rules whole along the mesh axes of rows.
 
-    Rows stay where they are and parameters come to them, in the dtype of `kernel`; its gradient is
-    reduced and scattered back to where the kernel lies. Left to itself XLA may gather the float32
-    parameter, or reduce a gradient whole.
+    Rows stay where they are and parameters come to them, in the dtype of `kernel`. Left to itself
+    XLA may gather the float32 parameter.
     """
     rules = _active.get()
     if rules is None or rules.mesh.size == 1:
         return kernel
-    scattered = rules.sharding(kernel.shape, axes)
     of_rows = set(rules.rules["batch"])
-    each = [(lies,) if isinstance(lies, str) else lies or () for lies in scattered.spec]
+    spec = rules.spec(kernel.shape, axes)
+    each = [(lies,) if isinstance(lies, str) else lies or () for lies in spec]
     kept = [tuple(axis for axis in lies if axis not in of_rows) for lies in each]
     whole = NamedSharding(rules.mesh, PartitionSpec(*kept))
-    return _gathered(kernel, whole, scattered)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _gathered(kernel: jax.Array, whole: NamedSharding, scattered: NamedSharding) -> jax.Array:
-    del scattered
     return jax.lax.with_sharding_constraint(kernel, whole)
-
-
-def _gathered_forward(
-    kernel: jax.Array, whole: NamedSharding, scattered: NamedSharding
-) -> tuple[jax.Array, None]:
-    return _gathered(kernel, whole, scattered), None
-
-
-def _gathered_backward(
-    whole: NamedSharding, scattered: NamedSharding, residuals: None, gradient: jax.Array
-) -> tuple[jax.Array]:
-    del whole, residuals
-    return (jax.lax.with_sharding_constraint(gradient, scattered),)
-
-
-_gathered.defvjp(_gathered_forward, _gathered_backward)
 
 
 def shard_shape(shape: Sequence[int], axes: Sequence[str | None]) -> tuple[int, ...]:

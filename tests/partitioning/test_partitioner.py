@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from archobj_jax.architectures.products import project
 from archobj_jax.errors import UserError
 from archobj_jax.partitioning.partitioner import (
     Partitioner,
@@ -191,17 +192,18 @@ def test_gathered_is_the_kernel_and_its_gradient_lies_where_the_kernel_does(own,
     )
     seen = []
 
-    def loss(kernel, x, gather):
-        if gather:
-            kernel = gathered(kernel, axes)
-            jax.debug.inspect_array_sharding(kernel, callback=seen.append)
-        return (jnp.sin(constrain(x, ("batch", None)) @ kernel)).sum()
+    def loss(kernel, x, product):
+        return jnp.sin(product(constrain(x, ("batch", None)), kernel)).sum()
+
+    def projected(x, kernel):
+        jax.debug.inspect_array_sharding(gathered(kernel, axes), callback=seen.append)
+        return project(x, kernel, axes)
 
     with activated(mixed):
-        made = jax.jit(jax.grad(loss), static_argnums=2)(kernel, x, True)
+        made = jax.jit(jax.grad(loss), static_argnums=2)(kernel, x, projected)
     whole = {0: (8, 32), 1: (16, 16)}[axes.index("mlp")]  # sharded by tensor alone
     assert [sharding.shard_shape((16, 32)) for sharding in seen] == [whole]
     assert made.sharding.is_equivalent_to(kernel.sharding, 2)
-    expected = jax.grad(loss)(np.asarray(kernel), x, False)
+    expected = jax.grad(loss)(np.asarray(kernel), x, jnp.matmul)
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
     assert gathered(expected, axes) is expected  # no rules are active
