@@ -7,7 +7,7 @@ from flax import nnx, struct
 from archobj_jax.architectures.attention_kernels import kernel_for
 from archobj_jax.architectures.attention_parts import Dropout, Structure
 from archobj_jax.architectures.layers import Dense
-from archobj_jax.architectures.network import NetworkConfig
+from archobj_jax.architectures.network import ATTENDED, NetworkConfig
 from archobj_jax.architectures.parameters import PROJECTION, Initializer, query_projection
 from archobj_jax.architectures.positions import rotate
 from archobj_jax.partitioning.rules import constrain
@@ -109,7 +109,15 @@ class Attention(nnx.Module):
         self.query = inward(heads, query_projection(config.head_dim))
         self.key = inward(kv_heads, PROJECTION)
         self.value = inward(kv_heads, PROJECTION)
-        self.out = Dense((heads, embed), ("joined_kv", "embed"), PROJECTION, dtype=dtype, rngs=rngs)
+        self.out = Dense(
+            (heads, embed),
+            ("joined_kv", "embed"),
+            PROJECTION,
+            dtype=dtype,
+            rngs=rngs,
+            # Since its input and output are kept, nothing else would gather it again.
+            kept=ATTENDED if config.remat_policy == "attention" else None,
+        )
 
     @checked
     def keys_values(self, x: Float[Array, "B S D"], offset: Int[Array, "_ S"]) -> KeyValues:

@@ -61,7 +61,10 @@ class RMSNorm(nnx.Module):
 
 
 class Dense(nnx.Module):
-    """x @ kernel, kernel [in, out], computed in `dtype`."""
+    """x @ kernel, kernel [in, out], computed in `dtype`.
+
+    `kept` is the `checkpoint_name` of the gathered kernel, for remat policies that keep it.
+    """
 
     def __init__(
         self,
@@ -71,14 +74,17 @@ class Dense(nnx.Module):
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
+        kept: str | None = None,
     ):
         self.dtype = dtype
         self.axes = axes
+        self.kept = kept
         self.kernel = parameter(init, shape, axes, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """Projects the last dimension."""
-        return project(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.axes)
+        kernel = self.kernel[...].astype(self.dtype)
+        return project(x.astype(self.dtype), kernel, self.axes, self.kept)
 
 
 class MlpBlock(nnx.Module):

@@ -16,7 +16,8 @@ REMAT_POLICIES: tuple[str, ...] = get_args(RematPolicy)
 DTYPES = ("float32", "bfloat16")
 
 ATTENDED = "attended"
-"""What remat policy "attention" keeps, by `checkpoint_name`: outputs of attention and residuals."""
+"""What remat policy "attention" keeps, by `checkpoint_name`: outputs of attention, their sums with
+the residual stream, and the kernel between the two as it was gathered."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class NetworkConfig:
       dtype: of activations; parameters, norm statistics, softmax and logits are float32.
       remat_policy: what the backward pass recomputes: "none" only norms and activations,
         "minimal" all but projections (attention is computed again), "attention" all but attention
-        and the sum with its output, "full" all of each layer.
+        with its last projection's kernel, "full" all of each layer.
       attention_kernel: a name in `attention_kernels.KERNELS`.
 
     Raises:

@@ -11,33 +11,42 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from archobj_jax.partitioning.rules import constrain, gathered
 from archobj_jax.shapes import Array, Float, checked
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def project(x: Array, kernel: Array, axes: tuple[str | None, ...]) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def project(x: Array, kernel: Array, axes: tuple[str | None, ...], name: str | None) -> Array:
     """x [*B, D] @ kernel [D, F] with logical `axes`, which comes to the rows of x whole.
 
     The backward pass gathers the kernel again, and its gradient goes back to where it lies: left to
-    itself XLA may keep what was gathered, or reduce a gradient whole.
+    itself XLA may keep what was gathered, or reduce a gradient whole. With a `name` the backward
+    pass takes what was gathered, which a remat policy can keep by that `checkpoint_name`.
     """
-    return x @ gathered(kernel, axes)
+    return _project_forward(x, kernel, axes, name)[0]
 
 
 def _project_forward(
-    x: Array, kernel: Array, axes: tuple[str | None, ...]
+    x: Array, kernel: Array, axes: tuple[str | None, ...], name: str | None
 ) -> tuple[Array, tuple[Array, Array]]:
-    return x @ gathered(kernel, axes), (x, kernel)
+    whole = gathered(kernel, axes)
+    if name is None:
+        return x @ whole, (x, kernel)
+    whole = checkpoint_name(whole, name)
+    return x @ whole, (x, whole)
 
 
 def _project_backward(
-    axes: tuple[str | None, ...], residuals: tuple[Array, Array], gradient: Array
+    axes: tuple[str | None, ...],
+    name: str | None,
+    residuals: tuple[Array, Array],
+    gradient: Array,
 ) -> tuple[Array, Array]:
     x, kernel = residuals
-    of_kernel = constrain(transposed_product(x, gradient), axes)
-    return gradient @ gathered(kernel, axes).T, of_kernel
+    whole = gathered(kernel, axes) if name is None else kernel
+    return gradient @ whole.T, constrain(transposed_product(x, gradient), axes)
 
 
 project.defvjp(_project_forward, _project_backward)

@@ -22,7 +22,7 @@ def test_a_projection_has_the_gradients_of_a_product(inward: int, outward: int):
         return jax.jit(jax.value_and_grad(lambda x, k: jnp.sum(jnp.sin(product(x, k))), (0, 1)))
 
     made, expected = (
-        of(lambda x, k: project(x, k, (None, None)))(x, kernel),
+        of(lambda x, k: project(x, k, (None, None), None))(x, kernel),
         of(jnp.matmul)(x, kernel),
     )
     jax.tree.map(

@@ -197,7 +197,7 @@ def test_gathered_is_the_kernel_and_its_gradient_lies_where_the_kernel_does(own,
 
     def projected(x, kernel):
         jax.debug.inspect_array_sharding(gathered(kernel, axes), callback=seen.append)
-        return project(x, kernel, axes)
+        return project(x, kernel, axes, None)
 
     with activated(mixed):
         made = jax.jit(jax.grad(loss), static_argnums=2)(kernel, x, projected)
