@@ -393,6 +393,45 @@ COMMANDS: Mapping[str, Command] = {
         },
         gin=False,
     ),
+    "study": Command(
+        function="archobj_jax.study.commands:study",
+        summary="run a grid of pretraining, adaptation, finetuning and evaluation; report on it",
+        about=(
+            "A gin file of t5x_configs/studies describes chains of stages in the paper's notation, "
+            "sizes, seeds and evaluations (docs/study.md). `run` says what it will do, runs what "
+            "is missing stage by stage, goes on where it was after a kill, and writes the report; "
+            "a stage that another study ran is not run again. `status` tells where every stage "
+            "stands, `report` writes the report of what is done, `commands` prints what to submit "
+            "on a pod.\n\n"
+            "Stages lie in STORE/stages, a study's report in STORE/studies/<name>/report."
+        ),
+        examples=(
+            (
+                "archobj study run t5x_configs/studies/demo.gin",
+                "three pairs, an adaptation and finetuning in small, with a report",
+            ),
+            (
+                "archobj study run t5x_configs/studies/demo.gin --dry_run",
+                "what that would run, and what an edit of the file would run again",
+            ),
+            ("archobj study status t5x_configs/studies/demo.gin", "where every stage stands"),
+            (
+                "archobj study commands t5x_configs/studies/paper.gin --store=gs://BUCKET/study",
+                "the paper's runs, as commands for a v4-128",
+            ),
+        ),
+        options={
+            "action": Option("run, status, report or commands", required=True, positional=True),
+            "file": Option("the study's gin file", required=True, positional=True),
+            "store": Option("folder of stages and reports (runs/study)"),
+            "dry_run": Option("of run: only print what it would do", type=bool),
+            "launcher": Option(
+                "of commands: what goes before each, {name} in it is the stage's "
+                "('launch/tpu_vm run --config=pod.toml --name={name} --'); '' for nothing"
+            ),
+        },
+        gin=False,
+    ),
     "demo": Command(
         function="archobj_jax.demo:demo",
         summary="train a tiny model on text that Python carries, and let it write",

@@ -9,6 +9,6 @@ Gin's configuration is one for the process: `parse` replaces the one before. Wha
 is one `UserError` that names the file and line or the flag, what was expected and the nearest name.
 """
 
-from archobj_jax.config.run import call, operative_config_str, parse
+from archobj_jax.config.run import bound_config_str, call, operative_config_str, parse
 
-__all__ = ["call", "operative_config_str", "parse"]
+__all__ = ["bound_config_str", "call", "operative_config_str", "parse"]

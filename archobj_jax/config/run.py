@@ -76,3 +76,8 @@ def call(function: Callable[..., T], /, **arguments: Any) -> T:
 def operative_config_str() -> str:
     """What the calls so far used, defaults included, as a gin file that sets the same again."""
     return gin_config.operative_config_str(max_line_length=100)
+
+
+def bound_config_str() -> str:
+    """What `parse` bound, before any call, as gin text; defaults of the code are not in it."""
+    return gin_config.config_str(max_line_length=100)

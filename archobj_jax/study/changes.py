@@ -1,0 +1,52 @@
+"""What a run of a study will do, and what became of the stages of its last run."""
+
+from collections.abc import Iterator
+
+from archobj_jax.study.graph import Graph, Stage
+from archobj_jax.study.store import Store
+from archobj_jax.training.lineage import changed_bindings
+
+_MOST = 4
+"""Bindings that are told of one stage."""
+
+
+def summary(graph: Graph, store: Store) -> str:
+    """Lines: what is kept, what is to be run, what takes another's place, what is no longer asked.
+
+    A stage takes another's place if it has its label (chain, size, seed, evaluation) and another
+    fingerprint; the old one stays where it is, and is taken up again if the edit is undone.
+    """
+    before = store.last_graph(graph.name)
+    old = {
+        about["label"]: about
+        for fingerprint, about in before.items()
+        if fingerprint not in graph.stages
+    }
+    kept = [stage for stage in graph if store.is_done(stage)]
+    elsewhere = sum(stage.fingerprint not in before for stage in kept)
+    new = [stage for stage in graph if not store.is_done(stage)]
+    superseding = {stage.label: stage for stage in graph if stage.label in old}
+    lines = [f"{graph.name}: {len(graph)} stages, {len(kept)} done, {len(new)} to run."]
+    if kept and elsewhere:
+        whose = "an earlier run" if not before else "another study or an earlier run"
+        lines.append(f"  {elsewhere} of those done were run by {whose}; they are reused.")
+    lines += [f"  to run: {stage.kind}: {stage.label}" for stage in new]
+    for label, stage in superseding.items():
+        lines.append(f"  superseded: {label}: {'; '.join(_why(stage, old[label], graph))}")
+        lines.append(f"    the old one stays in {store.root}/stages/{old[label]['folder']}")
+    gone = sorted(old.keys() - superseding.keys())
+    lines += [f"  no longer asked for (stays): {label}" for label in gone]
+    lines += [f"  note: {note}" for note in graph.notes]
+    return "\n".join(lines)
+
+
+def _why(stage: Stage, old: dict[str, str], graph: Graph) -> Iterator[str]:
+    changed = changed_bindings(old["config"], stage.config)
+    yield from changed[:_MOST]
+    if more := changed[_MOST:]:
+        yield f"{len(more)} more bindings"
+    if old["data"] != stage.data:
+        yield "its data are others"
+    if not changed and old["data"] == stage.data:
+        parent = graph.parent(stage)
+        yield f"what it starts from changed ({parent.label})" if parent else "its length changed"

@@ -1,0 +1,52 @@
+"""`archobj study ACTION STUDY.gin`."""
+
+import os
+
+from archobj_jax import native_messages
+from archobj_jax.errors import UserError, did_you_mean
+
+DEFAULT_LAUNCHER = "launch/tpu_vm run --config=pod.toml --name={name} --"
+
+
+def study(
+    *,
+    action: str,
+    file: str,
+    store: str = "runs/study",
+    dry_run: bool = False,
+    launcher: str = DEFAULT_LAUNCHER,
+) -> None:
+    """Runs a study, or tells of it.
+
+    Args:
+      action: run, status, report or commands.
+      file: the study's gin file.
+      store: folder of stages and studies; local for `run`.
+      dry_run: of `run`: only prints what it would do.
+      launcher: of `commands`: what goes before each command.
+
+    Raises:
+      UserError: a mistake in the study; or, after all else is done, stages that failed.
+      SystemExit: told to stop; the stage at work has saved.
+    """
+    if action not in _ACTIONS:
+        raise UserError(
+            f"there is no `archobj study {action}`; expected {', '.join(_ACTIONS)}."
+            f"{did_you_mean(action, _ACTIONS)}"
+        )
+    environment = dict(os.environ)
+    # We only look at shapes: the accelerators are the stages'.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    with native_messages.held_back():
+        from archobj_jax.study.session import Session
+
+    session = Session.of(file, store, environment)
+    if action == "run":
+        session.run(dry_run=dry_run)
+    elif action == "commands":
+        print(session.commands(launcher))
+    else:
+        getattr(session, action)()
+
+
+_ACTIONS = ("run", "status", "report", "commands")

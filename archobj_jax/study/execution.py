@@ -1,0 +1,104 @@
+"""Runs the command of one stage, as a process that outlives us and that no two run at a time."""
+
+import contextlib
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from archobj_jax.errors import INTERRUPTED, PREEMPTED
+
+_POLL_SECONDS = 0.5
+
+
+class StoppedError(BaseException):
+    """We were told to stop; the stage has saved, and `status` is to be ours."""
+
+    def __init__(self, status: int):
+        super().__init__(status)
+        self.status = status
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, waiting: Callable[[], None]) -> Iterator[int]:
+    """Holds the lock of a stage, and yields its file descriptor.
+
+    A process that inherits the descriptor holds the lock as long as it lives: a stage that goes on
+    after the death of `archobj study run` is waited for, and not run a second time beside itself.
+
+    Args:
+      folder: of the stage.
+      waiting: called again and again while another process has the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(_POLL_SECONDS)
+        yield file.fileno()
+
+
+def execute(
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    lock: int,
+    environment: Mapping[str, str],
+    progress: Callable[[], None],
+) -> int:
+    """Runs `archobj` with `arguments`; returns its exit status, negative for a signal.
+
+    Args:
+      arguments: of the command line.
+      log: takes what it prints.
+      lock: file descriptor of the stage's lock, for the process to keep.
+      environment: of the process.
+      progress: called again and again while it runs.
+
+    Raises:
+      StoppedError: Ctrl-C or SIGTERM reached us; the process was told, and has saved and ended.
+    """
+    with log.open("ab") as output, _told_to_stop() as told:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "archobj_jax", *arguments],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=dict(environment),
+            pass_fds=[lock],
+            start_new_session=True,  # Ctrl-C reaches it from here only, and only once
+        )
+        passed_on = False
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(timeout=_POLL_SECONDS)
+                break
+            if told and not passed_on:
+                process.send_signal(told[0])
+                passed_on = True
+            progress()
+        if told:
+            raise StoppedError(INTERRUPTED if told[0] == signal.SIGINT else PREEMPTED)
+        return status
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[list[int]]:
+    """Yields a list that takes the signals to stop that reach this process."""
+    told: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, lambda number, _: told.append(number))
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""What the gin files of a stage come to: its configuration, its data, what a step takes."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import seqio
+
+from archobj_jax import config
+from archobj_jax.architectures.architecture import Architecture
+from archobj_jax.architectures.parameters import parameter_infos
+from archobj_jax.data import declaration, registry, vocabularies
+from archobj_jax.data.loader import DatasetConfig
+from archobj_jax.errors import UserError
+from archobj_jax.evaluation.evaluate import SeqioTasks, evaluate
+from archobj_jax.training import flops
+from archobj_jax.training.train import train
+
+EVALUATE = "t5x_configs/runs/evaluate.gin"
+
+_PLACES = (
+    "CACHE_DIR",
+    "CHECKPOINT_PATH",
+    "EVAL_OUTPUT_DIR",
+    "INITIAL_CHECKPOINT_PATH",
+    "MODEL_DIR",
+    "TRAIN_STEPS",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOn:
+    """What a training stage binds that a study must know."""
+
+    model: Architecture
+    dataset: DatasetConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedOn:
+    """What an evaluation binds that a study must know."""
+
+    tasks: SeqioTasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A training stage without its place, its length and its parent.
+
+    Attributes:
+      config: the bindings, as gin text.
+      data: fingerprint of what the data are made of.
+      step_tokens: positions of a step, padding included.
+      step_flops: operations of a step, attention and cross-attention included.
+      parameters: of the model.
+      notes: what could not be looked up here.
+    """
+
+    config: str
+    data: str
+    step_tokens: int
+    step_flops: float
+    parameters: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """An evaluation without its checkpoint; the fields are those of `Recipe`."""
+
+    config: str
+    data: str
+    notes: tuple[str, ...] = ()
+
+
+@functools.cache
+def recipe(gin_files: tuple[str, ...], bindings: tuple[str, ...], *, goes_on: bool) -> Recipe:
+    """Reads the gin files of a training stage; reads no data.
+
+    Args:
+      gin_files: the experiment, and what is given after it.
+      bindings: NAME=VALUE.
+      goes_on: whether the stage starts from another's checkpoint.
+
+    Raises:
+      UserError: a mistake in the files or bindings.
+    """
+    places = ["MODEL_DIR=here", "TRAIN_STEPS=1"]
+    if goes_on:
+        places.append("INITIAL_CHECKPOINT_PATH=parent")
+    config.parse(gin_files, [*places, *bindings], functions=[train])
+    text = _without_places(config.bound_config_str())
+    asked = [
+        "resolving.TrainedOn.model=%MODEL",
+        "resolving.TrainedOn.dataset=@train/loader.DatasetConfig()",
+    ]
+    config.parse(gin_files, [*places, *bindings, *asked], functions=[train, TrainedOn])
+    found = config.call(TrainedOn)
+    dataset = found.dataset
+    data, notes = _declared([dataset.mixture_or_task_name], dataset.module, dataset.split)
+    tokens, operations, parameters = _step(found.model, dataset)
+    return Recipe(text, data, tokens, operations, parameters, notes)
+
+
+@functools.cache
+def suite(gin_files: tuple[str, ...], bindings: tuple[str, ...]) -> Suite:
+    """Reads the gin files of an evaluation; reads no data.
+
+    Raises:
+      UserError: a mistake in the files or bindings.
+    """
+    files, given = [EVALUATE, *gin_files], ["CHECKPOINT_PATH=parent", *bindings]
+    config.parse(files, given, functions=[evaluate])
+    text = _without_places(config.bound_config_str())
+    asked = ["resolving.EvaluatedOn.tasks=@evaluate.SeqioTasks()"]
+    config.parse(files, [*given, *asked], functions=[evaluate, EvaluatedOn])
+    tasks = config.call(EvaluatedOn).tasks
+    return Suite(text, *_declared(tasks.names, tasks.module, tasks.split))
+
+
+def _without_places(text: str) -> str:
+    """Gin text without what changes no figure: where things lie, and how long a stage is."""
+    return re.sub(rf"^({'|'.join(_PLACES)}) =.*\n(?:[ \t]+.*\n)*", "", text, flags=re.M)
+
+
+def _declared(
+    names: Sequence[str], module: registry.Modules, split: str
+) -> tuple[str, tuple[str, ...]]:
+    """A fingerprint of what tasks are made of, as their caches have it."""
+    made_of: list[Any] = []
+    notes = []
+    for name in names:
+        try:
+            provider = registry.find(name, module)
+            made_of += [
+                [task.name, rate, _made_of(task)]
+                for task, rate in registry.tasks(provider, split).items()
+            ]
+        except UserError as error:
+            made_of.append(name)
+            notes.append(f"the data of {name} are known by their name only, here: {error}")
+    text = json.dumps(made_of, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16], tuple(notes)
+
+
+def _made_of(task: seqio.Task) -> list[Any]:
+    """What a task's cache is made of and its objective; of a task that is only ranked, its source.
+
+    The names of such a task's choices and prompts are its source's.
+    """
+    if task.name.endswith(registry.RANKED):
+        source = task.source
+        declared = source.declaration() if hasattr(source, "declaration") else repr(type(source))
+        return [declared, vocabularies.declaration(registry.vocabulary(task))]
+    return [declaration.declare(task), repr(registry.objective(task))]
+
+
+@functools.cache
+def _infos(model: Architecture) -> tuple[Any, ...]:
+    return tuple(parameter_infos(model.abstract()))
+
+
+def _step(model: Architecture, dataset: DatasetConfig) -> tuple[int, float, int]:
+    """Positions and operations of a step, and the parameters."""
+    spec = model.layout.spec(dataset.task_feature_lengths)
+    lengths = {name: shape[0] for name, (shape, _) in spec.items()}
+    target = lengths["decoder_input_tokens"]
+    source = lengths.get("encoder_input_tokens", 0)
+    infos = _infos(model)
+    forward = flops.forward_flops(
+        model.network,
+        infos,
+        rows=dataset.batch_size,
+        target_length=target,
+        source_length=source,
+    )
+    tokens = dataset.batch_size * (target + source)
+    return tokens, flops.train_flops(forward), sum(info.size for info in infos)

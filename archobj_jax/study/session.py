@@ -1,0 +1,87 @@
+"""A study that was read, and what can be done with it."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+
+from archobj_jax import config, native_messages
+from archobj_jax.errors import UserError
+from archobj_jax.study import changes, execution, status, submitting
+from archobj_jax.study.design import Study
+from archobj_jax.study.graph import Graph, expand
+from archobj_jax.study.runner import Runner
+from archobj_jax.study.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A study and where its stages lie.
+
+    Attributes:
+      graph: its stages.
+      study: as it was written.
+      store: where they lie.
+      environment: of the stages' processes.
+    """
+
+    study: Study
+    graph: Graph
+    store: Store
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(cls, file: str, store: str, environment: Mapping[str, str]) -> "Session":
+        """Reads the study in the gin file `file`, and expands it.
+
+        Raises:
+          UserError: a mistake in it, or in a file that it names.
+        """
+        config.parse([file], functions=[Study])
+        study = config.call(Study)
+        with native_messages.held_back():
+            return cls(study, expand(study), Store(store), environment)
+
+    def run(self, *, dry_run: bool) -> None:
+        """Says what is to be done, does it, and writes the report.
+
+        Raises:
+          UserError: stages failed; the report of the others is written.
+          SystemExit: told to stop.
+        """
+        print(changes.summary(self.graph, self.store), flush=True)
+        if dry_run:
+            return
+        if "://" in self.store.root:
+            raise UserError(
+                f"--store={self.store.root}: `archobj study run` runs stages here, into a local or "
+                "mounted folder; for a bucket, `archobj study commands` says what to submit."
+            )
+        self.store.keep_graph(self.graph)
+        runner = Runner(self.graph, self.store, self.environment, say=_say)
+        try:
+            runner.run()
+        except execution.StoppedError as stopped:
+            _say("Stopped; what was at work has saved. The same command goes on from there.")
+            raise SystemExit(stopped.status) from None
+        except UserError:
+            self.report()
+            raise
+        self.report()
+
+    def status(self) -> None:
+        """Prints where every stage stands."""
+        print(status.status_table(self.graph, self.store))
+
+    def commands(self, launcher: str) -> str:
+        """What to submit, stage by stage."""
+        return submitting.commands(self.graph, self.store, launcher=launcher)
+
+    def report(self) -> None:
+        """Writes the report of what is done, and says where."""
+        from archobj_jax.study.report.writing import write_report  # the plots' library is heavy
+
+        print(write_report(self.study, self.graph, self.store))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,160 @@
+"""Where stages lie, whichever study asked for them, and what state each is in.
+
+STORE/stages/<folder>/   one stage: MODEL_DIR of its training, or EVAL_OUTPUT_DIR
+  stage.json             what it is
+  attempts.jsonl         how often it was tried, and how each ended
+  done.json              written last, by `archobj study run`
+  log.txt                what its commands printed
+STORE/studies/<name>/    graph.json (as last run), report/
+"""
+
+import contextlib
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from etils import epath
+
+from archobj_jax.study.graph import Graph, Stage
+from archobj_jax.training.reporting import METRICS_FILE, write_text
+
+State = Literal["done", "failed", "begun", "ready", "waiting"]
+
+DEFAULT_STORE = "runs/study"
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """The folders of stages and studies.
+
+    Attributes:
+      root: local, or gs://.
+    """
+
+    root: str = DEFAULT_STORE
+
+    def folder(self, stage: Stage) -> str:
+        """The folder of a stage."""
+        return f"{self.root.rstrip('/')}/stages/{stage.folder}"
+
+    def study_folder(self, name: str) -> str:
+        """The folder of a study."""
+        return f"{self.root.rstrip('/')}/studies/{name}"
+
+    def path(self, stage: Stage, name: str) -> epath.Path:
+        """A file of a stage."""
+        return epath.Path(self.folder(stage)) / name
+
+    def arguments(self, stage: Stage, graph: Graph) -> list[str]:
+        """The arguments of `archobj` that run the stage."""
+        parent = graph.parent(stage)
+        places = {}
+        if stage.kind == "evaluate":
+            assert parent is not None
+            places = {
+                "CHECKPOINT_PATH": self.folder(parent),
+                "EVAL_OUTPUT_DIR": self.folder(stage),
+            }
+        else:
+            places = {"MODEL_DIR": self.folder(stage), "TRAIN_STEPS": str(stage.total_steps)}
+            if parent is not None:
+                places["INITIAL_CHECKPOINT_PATH"] = self.folder(parent)
+        return [
+            "evaluate" if stage.kind == "evaluate" else "train",
+            *(f"--gin_file={name}" for name in stage.gin_files),
+            *(f"--gin.{binding}" for binding in stage.bindings),
+            *(f"--gin.{name}={value}" for name, value in places.items()),
+        ]
+
+    def is_done(self, stage: Stage) -> bool:
+        """Whether the stage was run to its end, by `study run` or by a command that it printed."""
+        return self.path(stage, "done.json").exists() or self.complete(stage)
+
+    def complete(self, stage: Stage) -> bool:
+        """Whether what the stage's command writes last is there."""
+        if stage.kind != "evaluate":
+            last = f"checkpoints/checkpoint_{stage.total_steps}"
+            return self.path(stage, last).exists()
+        path = self.results(stage)
+        return path is not None and '"failed": {}' in path.read_text()
+
+    def results(self, stage: Stage) -> epath.Path | None:
+        """The results file of an evaluation, if it is there."""
+        folder = epath.Path(self.folder(stage))
+        if not folder.exists():
+            return None
+        ours = ("stage.json", "done.json")
+        found = [path for path in folder.glob("*.json") if path.name not in ours]
+        return min(found, default=None)
+
+    def state(self, stage: Stage, graph: Graph) -> State:
+        """What state it is in; "begun" has something to go on from, "ready" nothing to wait for."""
+        if self.is_done(stage):
+            return "done"
+        attempts = self.attempts(stage)
+        if attempts and attempts[-1].get("status", 0) not in (0, 75, 130):
+            return "failed"
+        if attempts or self.records(stage):
+            return "begun"
+        parent = graph.parent(stage)
+        return "ready" if parent is None or self.is_done(parent) else "waiting"
+
+    def records(self, stage: Stage) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, without a last line that is cut off."""
+        return list(_json_lines(self.path(stage, METRICS_FILE)))
+
+    def attempts(self, stage: Stage) -> list[dict[str, Any]]:
+        """How the stage was tried, oldest first."""
+        return list(_json_lines(self.path(stage, "attempts.jsonl")))
+
+    def begin(self, stage: Stage, graph: Graph) -> None:
+        """Writes what the stage is."""
+        record = dataclasses.asdict(stage) | {"arguments": self.arguments(stage, graph)}
+        write_text(self.path(stage, "stage.json"), json.dumps(record, indent=2) + "\n")
+
+    def add_attempt(self, stage: Stage, attempt: Mapping[str, Any]) -> None:
+        """Adds a line to the attempts."""
+        with Path(self.folder(stage), "attempts.jsonl").open("a") as file:
+            file.write(json.dumps(dict(attempt)) + "\n")
+
+    def finish(self, stage: Stage) -> None:
+        """Writes that the stage is done, or nothing."""
+        seconds = sum(attempt["seconds"] for attempt in self.attempts(stage))
+        done = {"fingerprint": stage.fingerprint, "seconds": seconds}
+        write_text(self.path(stage, "done.json"), json.dumps(done) + "\n")
+
+    def last_graph(self, name: str) -> dict[str, dict[str, str]]:
+        """Of the study as it was run last: label, folder and configuration by fingerprint."""
+        path = epath.Path(self.study_folder(name)) / "graph.json"
+        found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def keep_graph(self, graph: Graph) -> None:
+        """Keeps the study as it is run now, for `last_graph`."""
+        content = {
+            stage.fingerprint: {
+                "label": stage.label,
+                "folder": stage.folder,
+                "config": stage.config,
+                "data": stage.data,
+            }
+            for stage in graph
+        }
+        path = epath.Path(self.study_folder(graph.name)) / "graph.json"
+        write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """`archobj` with these arguments, as a shell reads it."""
+    return shlex.join(["archobj", *arguments])
+
+
+def _json_lines(path: epath.Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
