@@ -1,0 +1,111 @@
+"""What the stages of a study left behind, by chain."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+
+from archobj_jax.evaluation import results
+from archobj_jax.evaluation.results import EvaluationResults
+from archobj_jax.study.design import Evaluation, Study
+from archobj_jax.study.graph import Graph, Stage
+from archobj_jax.study.store import Store
+
+Curve = list[tuple[float, float]]
+"""Tokens of a stage, and held-out loss."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Training stages that differ by their seed only.
+
+    Attributes:
+      name: in the paper's notation, with the size if the study has several.
+      stages: those that are done, by seed.
+    """
+
+    name: str
+    stages: Mapping[int, Stage]
+
+    @property
+    def any(self) -> Stage:
+        """One of the stages, for what they have in common."""
+        return next(iter(self.stages.values()))
+
+    @property
+    def kind(self) -> str:
+        """Of its last stage: pretrain, adapt or finetune."""
+        return self.any.kind
+
+    @property
+    def pairs(self) -> str:
+        """Without budgets."""
+        return self.any.pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """A study and what of it is done.
+
+    Attributes:
+      study, graph, store: the study, its stages, where they lie.
+    """
+
+    study: Study
+    graph: Graph
+    store: Store
+
+    @functools.cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        """Chains with a stage that is done, in the study's order."""
+        found: dict[str, dict[int, Stage]] = {}
+        for stage in self.graph:
+            if stage.kind != "evaluate" and self.store.is_done(stage):
+                found.setdefault(self._name(stage), {})[stage.seed] = stage
+        return tuple(Chain(name, stages) for name, stages in found.items())
+
+    def of_kind(self, kind: str) -> tuple[Chain, ...]:
+        """The chains that end in a stage of this kind."""
+        return tuple(chain for chain in self.chains if chain.kind == kind)
+
+    def chain_of(self, stage: Stage) -> Chain | None:
+        """The chain that a training stage is of, if any of its seeds is done."""
+        name = self._name(stage)
+        return next((chain for chain in self.chains if chain.name == name), None)
+
+    def _name(self, stage: Stage) -> str:
+        several = len(self.study.sizes) > 1
+        return f"{stage.size} {stage.notation}" if several else stage.notation
+
+    def evaluated(self, chain: Chain, evaluation: Evaluation) -> dict[int, EvaluationResults]:
+        """The results of an evaluation, by seed."""
+        return {
+            seed: _read(str(path))
+            for seed, stage in chain.stages.items()
+            for child in self.graph
+            if child.evaluation == evaluation.name and child.parent == stage.fingerprint
+            if self.store.is_done(child)
+            if (path := self.store.results(child)) is not None
+        }
+
+    def curve(self, stage: Stage) -> Curve:
+        """Held-out losses of a stage, the mean over its tasks, by tokens of the stage."""
+        share = stage.tokens / (stage.total_steps - stage.start_step)
+        return [
+            ((step - stage.start_step) * share, sum(losses) / len(losses))
+            for step, losses in self._held_out(stage)
+        ]
+
+    def _held_out(self, stage: Stage) -> Iterator[tuple[int, list[float]]]:
+        for record in self.store.records(stage):
+            losses = [
+                value
+                for name, value in record.items()
+                if name.startswith("eval/") and name.endswith("/loss")
+            ]
+            if losses and None not in losses:
+                yield record["step"], losses
+
+
+@functools.lru_cache(maxsize=256)
+def _read(path: str) -> EvaluationResults:
+    return results.read(path)

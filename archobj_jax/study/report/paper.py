@@ -1,0 +1,145 @@
+"""The paper's numbers (Wang et al. 2022, figures 4 and 7, table 3), and whether ours agree."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from archobj_jax.evaluation.statistics import interval
+from archobj_jax.study.design import Average
+from archobj_jax.study.report.scores import Score
+
+CHANCE: Mapping[Average, float] = {"EAI": 33.3, "T0": 41.7}
+"""As the paper plots it; it also has 32.9 for EAI."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Cells of the paper that had the same training but for architecture and objective.
+
+    Attributes:
+      when: in words.
+      kinds: of the last stage.
+      cells: by chain without budgets.
+    """
+
+    when: str
+    kinds: tuple[str, ...]
+    cells: Mapping[str, Mapping[Average, float]]
+
+
+PAPER: Sequence[Row] = (
+    Row(
+        "pretraining only, 168B tokens",
+        ("pretrain",),
+        {
+            "CD:FLM": {"EAI": 44.2, "T0": 42.4},
+            "ND:PLM": {"EAI": 43.5, "T0": 41.8},
+            "ED:PLM": {"EAI": 39.9, "T0": 41.7},
+        },
+    ),
+    Row(
+        "pretraining only, 84B tokens",
+        ("pretrain",),
+        {
+            "CD:FLM": {"EAI": 42.4},
+            "ND:PLM": {"EAI": 42.2},
+            "ED:PLM": {"EAI": 39.6},
+            "CD:MLM": {"EAI": 37.8},
+            "ND:MLM": {"EAI": 37.7},
+            "ED:MLM": {"EAI": 34.6},
+        },
+    ),
+    Row(
+        "after MTF, 168B tokens (219B of the adapted one and of CD:FLM → ND:MTF) and 13B",
+        ("finetune",),
+        {
+            "CD:FLM → CD:MTF": {"EAI": 50.4, "T0": 51.4},
+            "ND:PLM → ND:MTF": {"EAI": 48.9, "T0": 54.0},
+            "ED:PLM → ED:MTF": {"EAI": 44.2, "T0": 45.8},
+            "CD:MLM → CD:MTF": {"EAI": 47.1, "T0": 50.3},
+            "ND:MLM → ND:MTF": {"EAI": 51.0, "T0": 55.2},
+            "ED:MLM → ED:MTF": {"EAI": 51.3, "T0": 60.6},
+            "CD:FLM → ND:MTF": {"EAI": 52.3, "T0": 52.0},
+            "CD:FLM → ND:MLM → ND:MTF": {"EAI": 52.3, "T0": 54.9},
+        },
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Our figures beside the paper's, of the cells that both have.
+
+    Attributes:
+      when: the paper's training, in words.
+      average: T0 or EAI.
+      names: our chains.
+      paper, ours: in that order.
+      tau: Kendall's tau-b of the two orders; None with fewer than two cells, or all alike.
+      interval: of 95%: our figures drawn anew, seeds, examples and prompts; the paper's stay.
+    """
+
+    when: str
+    average: Average
+    names: tuple[str, ...]
+    paper: tuple[float, ...]
+    ours: tuple[Score, ...]
+    tau: float | None
+    interval: tuple[float, float] | None
+
+
+def agreement(scores: Mapping[str, tuple[str, Score]], average: Average) -> list[Agreement]:
+    """Our cells beside the paper's.
+
+    A row of the paper that has no more of our cells than an earlier one of the same kind is left
+    out.
+
+    Args:
+      scores: by chain: its pairs, and its average.
+      average: of the paper.
+    """
+    made: list[Agreement] = []
+    best: dict[tuple[str, ...], int] = {}
+    for row in PAPER:
+        names, paper, ours = [], [], []
+        taken = set()
+        for name, (pairs, score) in scores.items():
+            if average in row.cells.get(pairs, {}) and pairs not in taken:
+                taken.add(pairs)  # of several budgets the first
+                names.append(name)
+                paper.append(row.cells[pairs][average])
+                ours.append(score)
+        if len(names) <= best.get(row.kinds, 0):
+            continue
+        best[row.kinds] = len(names)
+        tau, bounds = _tau(paper, ours)
+        made.append(
+            Agreement(row.when, average, tuple(names), tuple(paper), tuple(ours), tau, bounds)
+        )
+    return made
+
+
+def _tau(
+    paper: Sequence[float], ours: Sequence[Score]
+) -> tuple[float | None, tuple[float, float] | None]:
+    if len(paper) < 2:
+        return None, None
+    tau = float(stats.kendalltau(paper, [score.value for score in ours]).statistic)
+    if np.isnan(tau):
+        return None, None
+    rng = np.random.default_rng(0)
+    resamples = ours[0].draws.shape[1]
+    drawn = np.stack([_drawn(score, rng) for score in ours])
+    taus = np.array(
+        [stats.kendalltau(paper, drawn[:, resample]).statistic for resample in range(resamples)]
+    )
+    return tau, interval(taus)
+
+
+def _drawn(score: Score, rng: np.random.Generator) -> np.ndarray:
+    """The figure in every resample, of seeds drawn with replacement: float64 [resamples]."""
+    seeds, resamples = score.draws.shape
+    chosen = rng.integers(seeds, size=(seeds, resamples))
+    return np.take_along_axis(score.draws, chosen, axis=0).mean(axis=0)

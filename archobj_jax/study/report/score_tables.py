@@ -1,0 +1,186 @@
+"""Tables of accuracies: averages, data sets, the paper's beside ours, speed-ups."""
+
+from collections.abc import Sequence
+
+from archobj_jax.study.report.adaptation import PAPER as PAPER_SPEED_UPS
+from archobj_jax.study.report.adaptation import SpeedUp
+from archobj_jax.study.report.comparing import Ranking
+from archobj_jax.study.report.evidence import Chain, Evidence
+from archobj_jax.study.report.paper import Agreement
+from archobj_jax.study.report.stage_tables import anchor
+from archobj_jax.study.report.tables import Cell, Link, Table, bounds, figure
+from archobj_jax.training.lineage import counted
+
+_INTERVALS = (
+    "low and high bound an interval of 95%, by bootstrap over examples and prompts and, with two "
+    "seeds or more, by their spread (Student's t)."
+)
+
+
+def link(chain: Chain) -> Link:
+    """A chain, with a link to its last stage."""
+    return Link(chain.name, anchor(chain.any))
+
+
+def averages(ranking: Ranking, name: str, title: str) -> Table:
+    """Averages with chance, and how far each is behind the best."""
+    rows: list[list[Cell]] = []
+    for each in ranking.scored:
+        behind = ranking.behind_best(each)
+        score = each.average
+        rows.append(
+            [
+                link(each.chain),
+                f"{len(score.values)}",
+                figure(score.value),
+                *bounds(score.interval),
+                figure(score.chance),
+                {"higher": "above", "lower": "below"}.get(
+                    score.above_chance() or "", "not told apart"
+                ),
+                figure(None if behind is None else behind.value),
+                *bounds(None if behind is None else behind.interval),
+                _verdict(each is ranking.best, behind and behind.verdict),
+            ]
+        )
+    return Table(
+        name,
+        title,
+        (
+            "chain", "seeds", "average", "low", "high", "chance", "from chance",
+            "behind best", "behind low", "behind high", "against best",
+        ),
+        rows,
+        note=f"Accuracy in percent, the mean over data sets; {_INTERVALS}",
+    )  # fmt: skip
+
+
+def _verdict(is_best: bool, verdict: str | None) -> str:
+    if is_best:
+        return "highest"
+    return "worse" if verdict == "higher" else "not told apart"
+
+
+def data_sets(ranking: Ranking, name: str, title: str) -> Table:
+    """Accuracy of each chain on each data set, with the spread of its prompts."""
+    rows: list[list[Cell]] = []
+    for each in ranking.scored:
+        for group, score in each.groups.items():
+            of_prompts = each.prompts[group].values()
+            rows.append(
+                [
+                    link(each.chain),
+                    group,
+                    f"{len(score.values)}",
+                    figure(score.value),
+                    *bounds(score.interval),
+                    figure(score.chance),
+                    f"{len(of_prompts)}",
+                    figure(min(of_prompts)),
+                    figure(max(of_prompts)),
+                ]
+            )
+    return Table(
+        name,
+        title,
+        (
+            "chain", "data set", "seeds", "accuracy", "low", "high", "chance",
+            "prompts", "worst prompt", "best prompt",
+        ),
+        rows,
+        note=f"Accuracy in percent, over the prompts of a data set; {_INTERVALS}",
+    )  # fmt: skip
+
+
+def prompt_spread(ranking: Ranking, name: str, title: str) -> Table:
+    """Accuracy of each chain under each prompt."""
+    rows: list[list[Cell]] = [
+        [link(each.chain), group, prompt, figure(value)]
+        for each in ranking.scored
+        for group, of_group in each.prompts.items()
+        for prompt, value in of_group.items()
+    ]
+    note = "Accuracy in percent, the mean over seeds."
+    return Table(name, title, ("chain", "data set", "prompt", "accuracy"), rows, note=note)
+
+
+def agreements(found: Sequence[Agreement]) -> list[Table]:
+    """The paper's cells beside ours, then how far the orders agree."""
+    cells: list[list[Cell]] = []
+    taus: list[list[Cell]] = []
+    for each in found:
+        for name, paper, ours in zip(each.names, each.paper, each.ours, strict=True):
+            cells.append(
+                [each.when, each.average, name, figure(paper), figure(ours.value),
+                 *bounds(ours.interval)]
+            )  # fmt: skip
+        taus.append(
+            [each.when, each.average, f"{len(each.names)}", figure(each.tau, 2),
+             *bounds(each.interval, 2)]
+        )  # fmt: skip
+    return [
+        Table(
+            "paper",
+            "The paper's numbers and ours",
+            ("the paper's training", "average", "our chain", "paper", "ours", "low", "high"),
+            cells,
+            note="The paper's are of 4.8B and 11B parameters, and of its own tasks.",
+        ),
+        Table(
+            "paper_order",
+            "Agreement of the two orders",
+            ("the paper's training", "average", "cells", "Kendall's tau", "low", "high"),
+            taus,
+            note=(
+                "Tau is 1 if both order all cells alike, -1 if one is the other's reverse; its "
+                "interval draws our seeds, examples and prompts anew. One that holds 0 shows no "
+                "agreement; with few cells that is nearly always so."
+            ),
+        ),
+    ]
+
+
+def speed_ups(found: Sequence[SpeedUp]) -> Table:
+    """Tokens to the loss of a run from scratch."""
+    rows: list[list[Cell]] = []
+    for each in found:
+        for seed, (scratch, ours) in each.reached.items():
+            rows.append(
+                [link(each.adapted), link(each.scratch), f"{seed}", counted(scratch),
+                 "not reached" if ours is None else counted(ours),
+                 f"{scratch / ours:.2f}" if ours else "", "", "", ""]
+            )  # fmt: skip
+        low, high = bounds(each.interval, 2)
+        paper = figure(PAPER_SPEED_UPS.get(each.adapted.pairs))
+        rows.append(
+            [link(each.adapted), link(each.scratch), "all", "", "", figure(each.ratio, 2),
+             low, high, paper]
+        )  # fmt: skip
+    return Table(
+        "speed_up",
+        "Tokens that an adapted model needs to the last held-out loss of one from scratch",
+        ("adapted", "from scratch", "seed", "tokens from scratch", "tokens adapted", "speed-up",
+         "low", "high", "paper"),
+        rows,
+        note=(
+            "Tokens of the adaptation only; what it starts from has cost more, see the stages. "
+            "The interval is over seeds, of 95%; of one seed there is none."
+        ),
+    )  # fmt: skip
+
+
+def curves(evidence: Evidence, found: Sequence[SpeedUp]) -> Table:
+    """The held-out losses behind the speed-ups."""
+    rows: list[list[Cell]] = []
+    chains = {chain.name: chain for each in found for chain in (each.adapted, each.scratch)}
+    for chain in chains.values():
+        for seed, stage in sorted(chain.stages.items()):
+            for tokens, loss in evidence.curve(stage):
+                rows.append([link(chain), f"{seed}", f"{tokens:.0f}", f"{loss:.4f}"])
+    return Table(
+        "curves",
+        "Held-out loss",
+        ("chain", "seed", "tokens of the stage", "loss"),
+        rows,
+        note="In nats a token, of the objective that the stage trains.",
+    )

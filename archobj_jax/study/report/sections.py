@@ -1,0 +1,165 @@
+"""What the report says, section by section."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from archobj_jax.study.report import (
+    answer,
+    figures,
+    lineage_figure,
+    paper,
+    score_tables,
+    stage_tables,
+)
+from archobj_jax.study.report.adaptation import SpeedUp, speed_ups
+from archobj_jax.study.report.comparing import Ranking, rankings
+from archobj_jax.study.report.evidence import Evidence
+from archobj_jax.study.report.figures import Figure
+from archobj_jax.study.report.tables import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section.
+
+    Attributes:
+      anchor: on the page.
+      title: its heading.
+      text: paragraphs.
+      figures, tables: in this order, after the text.
+      folded: tables that are shown when asked for.
+    """
+
+    anchor: str
+    title: str
+    text: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    folded: Sequence[Table] = ()
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    """The sections of the report."""
+    pretraining = rankings(evidence, "pretrain")
+    finetuning = rankings(evidence, "finetune")
+    adapted = rankings(evidence, "adapt")
+    found = list(speed_ups(evidence))
+    sentences = answer.answer(pretraining, finetuning, found)
+    return [
+        Section("answer", "The answer", [answer.question(evidence), *sentences]),
+        _ranked(
+            pretraining,
+            "pretraining",
+            "Pretraining only",
+            "Zero-shot after pretraining only, as in the paper's table 3.",
+        ),
+        _ranked(
+            finetuning,
+            "finetuning",
+            "After multitask prompted finetuning",
+            "Zero-shot after MTF, as in the paper's figure 4; per data set and prompt as in its "
+            "figure 8.",
+        ),
+        _adaptation(evidence, found, adapted),
+        _stages(evidence),
+        _paper([*pretraining, *finetuning]),
+        Section(
+            "cost",
+            "Cost and commands",
+            tables=[stage_tables.cost(evidence)],
+            folded=[stage_tables.commands(evidence)],
+        ),
+    ]
+
+
+def _ranked(found: Sequence[Ranking], anchor: str, title: str, text: str) -> Section:
+    if not found:
+        return Section(anchor, title, [text, "Nothing is evaluated yet."])
+    drawn = [
+        figures.averages(
+            found,
+            anchor,
+            f"{title}: averages with intervals of 95%; the dashed line is chance.",
+        )
+    ]
+    tables, folded = [], []
+    for ranking in found:
+        name = f"{anchor}_{_file_name(ranking.evaluation.name)}"
+        called = ranking.evaluation.name
+        tables.append(score_tables.averages(ranking, name, f"{called}: averages"))
+        folded.append(score_tables.data_sets(ranking, f"{name}_data_sets", f"{called}: data sets"))
+        folded.append(score_tables.prompt_spread(ranking, f"{name}_prompts", f"{called}: prompts"))
+        drawn.append(
+            figures.data_sets(
+                ranking,
+                f"{name}_data_sets",
+                f"{called}: each data set, the figure of the data set and of each of its prompts.",
+            )
+        )
+    return Section(anchor, title, [text], drawn, tables, folded)
+
+
+def _adaptation(
+    evidence: Evidence, found: Sequence[SpeedUp], adapted: Sequence[Ranking]
+) -> Section:
+    text = ["Adapted against from scratch, as in the paper's figures 6 and 7."]
+    drawn, tables, folded = [], [], []
+    if found:
+        drawn.append(figures.curves(evidence, found, "adaptation", "Held-out loss against tokens."))
+        tables.append(score_tables.speed_ups(found))
+        folded.append(score_tables.curves(evidence, found))
+    else:
+        text.append("No adaptation is done beside one from scratch yet.")
+    if adapted:
+        drawn.append(
+            figures.averages(
+                adapted, "adapted", "After adaptation only; the dashed line is chance."
+            )
+        )
+        for ranking in adapted:
+            name = f"adapted_{_file_name(ranking.evaluation.name)}"
+            title = f"{ranking.evaluation.name}: averages after adaptation only"
+            tables.append(score_tables.averages(ranking, name, title))
+    return Section("adaptation", "Adaptation", text, drawn, tables, folded)
+
+
+def _stages(evidence: Evidence) -> Section:
+    training = [stage for stage in evidence.graph if stage.evaluation is None]
+    missing = sum(not evidence.store.is_done(stage) for stage in evidence.graph)
+    text = [f"{len(training)} training stages, {len(evidence.graph) - len(training)} evaluations."]
+    if missing:
+        text.append(f"{missing} of them are not done: this report is of the others.")
+    text += evidence.graph.notes
+    drawn = lineage_figure.lineage(
+        evidence, "lineage", "What starts from what; a box leads to its row below."
+    )
+    return Section("stages", "Stages", text, [drawn], [stage_tables.stages(evidence)])
+
+
+def _paper(found: Sequence[Ranking]) -> Section:
+    agreements = list(_agreements(found))
+    title = "Beside the paper"
+    if not agreements:
+        return Section("paper", title, ["No cell of the paper is among the chains evaluated."])
+    text = [
+        f"Chance was {paper.CHANCE['T0']} % of the paper's T0 average and {paper.CHANCE['EAI']} % "
+        "of its EAI average."
+    ]
+    caption = "Our averages against the paper's; bars are our intervals of 95%."
+    drawn = figures.agreement(agreements, "agreement", caption)
+    return Section("paper", title, text, [drawn], score_tables.agreements(agreements))
+
+
+def _agreements(found: Sequence[Ranking]) -> Iterator[paper.Agreement]:
+    for ranking in found:
+        if (average := ranking.evaluation.beside) is not None:
+            cells = {each.chain.name: (each.chain.pairs, each.average) for each in ranking.scored}
+            yield from (
+                each
+                for each in paper.agreement(cells, average)
+                if any(ranking.kind in row.kinds for row in paper.PAPER if row.when == each.when)
+            )
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
