@@ -50,3 +50,6 @@ class Budget:
         """
         per_step = {"tokens": float(step_tokens), "steps": 1.0, "FLOPs": step_flops}[self.unit]
         return max(1, round(self.amount / per_step))
+
+    def __str__(self) -> str:
+        return f"{self.amount:.6g} {self.unit}"

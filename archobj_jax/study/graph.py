@@ -28,6 +28,7 @@ class Stage:
       kind: pretrain, adapt, finetune or evaluate.
       size, seed: the axes that are not in the chain.
       legs: (pair, steps, tokens) of the chain up to here; of an evaluation, of what it evaluates.
+      budgets: of the legs, as the study writes them; what has the same is compared.
       parent: fingerprint of the stage whose last checkpoint this one starts from, or evaluates.
       evaluation: its name; None of a training stage.
       gin_files, bindings: of the command, without folders.
@@ -43,6 +44,7 @@ class Stage:
     size: str
     seed: int
     legs: tuple[tuple[str, int, int], ...]
+    budgets: tuple[str, ...]
     parent: str | None
     evaluation: str | None
     gin_files: tuple[str, ...]
@@ -80,6 +82,11 @@ class Stage:
         slug = self.pairs.lower().replace(":", "-").replace(" → ", "_")
         kind = f"{self.evaluation.lower()}_of_" if self.evaluation is not None else ""
         return f"{kind}{slug}_{self.size}_seed{self.seed}_{self.fingerprint[:10]}".replace(" ", "-")
+
+    @property
+    def pretraining_tokens(self) -> int:
+        """Positions of the chain before MTF."""
+        return sum(tokens for pair, _, tokens in self.legs if not pair.endswith(f":{MTF}"))
 
     @property
     def tokens(self) -> int:
@@ -171,6 +178,7 @@ class _Building:
             size=size,
             seed=seed,
             legs=(*before, (leg.pair, steps, steps * found.step_tokens)),
+            budgets=tuple(str(each.budget) for each in legs),
             parent=parent,
             evaluation=None,
             gin_files=gin_files,
@@ -191,6 +199,7 @@ class _Building:
             size=parent.size,
             seed=parent.seed,
             legs=parent.legs,
+            budgets=parent.budgets,
             parent=parent,
             evaluation=evaluation.name,
             gin_files=gin_files,

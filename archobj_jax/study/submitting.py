@@ -24,11 +24,18 @@ def commands(graph: Graph, store: Store, *, launcher: str) -> str:
 
 def _lines(graph: Graph, store: Store, launcher: str) -> Iterator[str]:
     numbers = {stage.fingerprint: number for number, stage in enumerate(graph, start=1)}
-    todo = [stage for stage in graph if not store.is_done(stage)]
+    todo, note = list(graph), ""
+    try:
+        todo = [stage for stage in graph if not store.is_done(stage)]
+    except Exception as error:  # of whichever client reads the bucket
+        note = f"# {store.root} cannot be read from here, so all stages are listed: {_line(error)}"
     yield f"# {graph.name}: {len(graph)} stages, {len(todo)} to run. A stage may begin when those"
     yield "# that it names are done; all others may run beside it. A command that was stopped goes"
     yield "# on from where it was when it is given again, and `archobj study status` with the same"
     yield "# --store tells which are done."
+    if note:
+        yield note
+    yield from (f"# note: {each}" for each in graph.notes)
     for stage in todo:
         number = numbers[stage.fingerprint]
         after = "" if stage.parent is None else f", after {numbers[stage.parent]}"
@@ -45,3 +52,7 @@ def job_name(graph: Graph, stage: Stage, number: int) -> str:
     pairs = stage.pairs.replace(":", "-").replace(" → ", "-to-")
     name = re.sub("[^a-z0-9]+", "-", f"{graph.name}-{number}-{kind}{pairs}".lower())
     return name[:_LONGEST].rstrip("-")
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -62,17 +62,16 @@ def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
         alike = [
             chain
             for chain in evidence.of_kind("pretrain")
-            if chain.any.legs[0][0] == pair
-            and len(chain.any.legs) == 1
+            if chain.pairs == pair
             and chain.any.size == adapted.any.size
             and set(chain.stages) & set(adapted.stages)
         ]
         if not alike:
             continue
-        scratch = max(alike, key=lambda chain: chain.any.tokens)
+        scratch = max(alike, key=lambda chain: chain.any.pretraining_tokens)
         reached = {}
         for seed in sorted(set(scratch.stages) & set(adapted.stages)):
-            reference = evidence.curve(scratch.stages[seed])
+            reference = evidence.curve_from_scratch(scratch.stages[seed])
             ours = evidence.curve(adapted.stages[seed])
             if reference and ours:
                 tokens, loss = reference[-1]

@@ -52,6 +52,8 @@ def answer(
 def _ranked(rankings: Sequence[Ranking], when: str) -> str:
     """One sentence for each evaluation, as one."""
     parts = [part for ranking in rankings for part in _parts(ranking)]
+    if not all(ranking.matched for ranking in rankings):
+        parts.append("not all of these were pretrained on as many tokens")
     if not parts:
         return f"{when} nothing is evaluated yet."
     return f"{when}, {'; '.join(parts)}."
@@ -60,7 +62,7 @@ def _ranked(rankings: Sequence[Ranking], when: str) -> str:
 def _parts(ranking: Ranking) -> Iterator[str]:
     best, others = ranking.best, ranking.not_told_apart()
     low, high = best.average.interval
-    name = ranking.evaluation.name
+    name = ranking.title
     figure = f"{best.average.value:.1f} % [{low:.1f}, {high:.1f}]"
     one_seed = (
         " (one seed: the intervals leave out how much another would change)"

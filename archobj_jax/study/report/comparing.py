@@ -33,12 +33,25 @@ class Ranking:
     Attributes:
       evaluation: which.
       kind: of the chains' last stage.
+      among: the budgets that its chains have in common, "" if the study has no others.
       scored: the chains that have results.
     """
 
     evaluation: Evaluation
     kind: str
+    among: str
     scored: Sequence[Scored]
+
+    @property
+    def title(self) -> str:
+        """The evaluation and the budgets."""
+        return self.evaluation.name + (f" ({self.among})" if self.among else "")
+
+    @property
+    def matched(self) -> bool:
+        """Whether all chains were pretrained on as many tokens, adaptation included."""
+        tokens = [each.chain.any.pretraining_tokens for each in self.scored]
+        return max(tokens) - min(tokens) <= 0.01 * max(tokens)
 
     @property
     def best(self) -> Scored:
@@ -62,17 +75,28 @@ class Ranking:
 
 
 def rankings(evidence: Evidence, kind: str) -> list[Ranking]:
-    """The rankings of a kind of stage, for each evaluation that has results."""
+    """The rankings of a kind of stage, for each evaluation that has results.
+
+    Pretraining is ranked among what had the same budget. Chains that went on from pretraining are
+    ranked together, whatever the budgets before were.
+    """
     found = []
     for evaluation in evidence.study.evaluations:
-        made = [
-            scored
-            for chain in evidence.of_kind(kind)
-            if (scored := _scored(evidence, chain, evaluation)) is not None
+        budgets: dict[str, list[Scored]] = {}
+        for chain in evidence.of_kind(kind):
+            if (scored := _scored(evidence, chain, evaluation)) is not None:
+                among = _budget(chain) if kind == "pretrain" else ""
+                budgets.setdefault(among, []).append(scored)
+        found += [
+            Ranking(evaluation, kind, among if len(budgets) > 1 else "", made)
+            for among, made in budgets.items()
         ]
-        if made:
-            found.append(Ranking(evaluation, kind, made))
     return found
+
+
+def _budget(chain: Chain) -> str:
+    """The budget of a chain as the study has it, with its size."""
+    return f"{' + '.join(chain.any.budgets)}, {chain.any.size}"
 
 
 def _scored(evidence: Evidence, chain: Chain, evaluation: Evaluation) -> Scored | None:

@@ -95,6 +95,19 @@ class Evidence:
             for step, losses in self._held_out(stage)
         ]
 
+    def curve_from_scratch(self, stage: Stage) -> Curve:
+        """The same of a stage of pretraining and those that it goes on from, one after another."""
+        before = 0.0
+        points: Curve = []
+        for each in (*self.graph.ancestors(stage), stage):
+            points += [(before + tokens, loss) for tokens, loss in self.curve(each)]
+            before += each.tokens
+        return points
+
+    def curve_of(self, stage: Stage) -> Curve:
+        """The curve from scratch of a stage of pretraining, that of the stage alone of others."""
+        return self.curve_from_scratch(stage) if stage.kind == "pretrain" else self.curve(stage)
+
     def _held_out(self, stage: Stage) -> Iterator[tuple[int, list[float]]]:
         for record in self.store.records(stage):
             losses = [

@@ -54,7 +54,7 @@ def averages(rankings: Sequence[Ranking], name: str, caption: str) -> Figure:
             values.append(
                 {"chain": chain, "average": value, "low": low, "high": high, "told": told}
             )
-        title = f"{ranking.evaluation.name}, accuracy in percent"
+        title = f"{ranking.title}, accuracy in percent"
         order = [value["chain"] for value in values]
         base = alt.Chart(alt.Data(values=values), width=_WIDTH, height=alt.Step(26))
         y = alt.Y("chain:N", sort=order, title=None, axis=alt.Axis(labelLimit=330))
@@ -99,11 +99,12 @@ def data_sets(ranking: Ranking, name: str, caption: str) -> Figure:
             if score.chance is not None:
                 chances.append({"set": group, "accuracy": score.chance})
     order = [each.chain.name for each in ranking.scored]
-    columns = 2
+    figures = [mark["accuracy"] for mark in (*marks, *chances)]
+    domain = [max(0.0, min(figures) - 2), min(100.0, max(figures) + 2)]
     base = alt.Chart(width=230, height=alt.Step(22))
     y = alt.Y("chain:N", sort=order, title=None, axis=alt.Axis(labelLimit=330))
     points = base.mark_point(opacity=1).encode(
-        x=alt.X("accuracy:Q", title="accuracy in percent", scale=alt.Scale(zero=False)),
+        x=alt.X("accuracy:Q", title="accuracy in percent", scale=alt.Scale(domain=domain)),
         y=y,
         shape=alt.Shape(
             "what:N",
@@ -128,7 +129,7 @@ def data_sets(ranking: Ranking, name: str, caption: str) -> Figure:
         layers = [points.properties(data=data)]
         layers += [_chance(c["accuracy"]) for c in chances if c["set"] == group][:1]
         panels.append(alt.layer(*layers).properties(title=group))
-    return Figure(name, caption, rendered(alt.concat(*panels, columns=columns), name))
+    return Figure(name, caption, rendered(alt.concat(*panels, columns=2), name))
 
 
 def curves(evidence: Evidence, found: Sequence[SpeedUp], name: str, caption: str) -> Figure:
@@ -145,14 +146,18 @@ def curves(evidence: Evidence, found: Sequence[SpeedUp], name: str, caption: str
             }
             for what, chain in (("from scratch", each.scratch), ("adapted", each.adapted))
             for seed, stage in sorted(chain.stages.items())
-            for tokens, loss in evidence.curve(stage)
+            for tokens, loss in evidence.curve_of(stage)
         ]
         runs = list(dict.fromkeys(value["run"] for value in values))
         chart = (
             alt.Chart(alt.Data(values=values), width=_WIDTH + 140, height=280)
             .mark_line(point=alt.OverlayMarkDef(size=35, filled=True))
             .encode(
-                x=alt.X("tokens:Q", title="tokens of the stage", axis=alt.Axis(format="~s")),
+                x=alt.X(
+                    "tokens:Q",
+                    title="tokens, of the adaptation or from scratch",
+                    axis=alt.Axis(format="~s"),
+                ),
                 y=alt.Y(
                     "loss:Q",
                     title="held-out loss, nats a token",

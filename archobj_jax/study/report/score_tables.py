@@ -175,12 +175,15 @@ def curves(evidence: Evidence, found: Sequence[SpeedUp]) -> Table:
     chains = {chain.name: chain for each in found for chain in (each.adapted, each.scratch)}
     for chain in chains.values():
         for seed, stage in sorted(chain.stages.items()):
-            for tokens, loss in evidence.curve(stage):
+            for tokens, loss in evidence.curve_of(stage):
                 rows.append([link(chain), f"{seed}", f"{tokens:.0f}", f"{loss:.4f}"])
     return Table(
         "curves",
         "Held-out loss",
-        ("chain", "seed", "tokens of the stage", "loss"),
+        ("chain", "seed", "tokens", "loss"),
         rows,
-        note="In nats a token, of the objective that the stage trains.",
+        note=(
+            "In nats a token, of the objective that the stage trains; tokens of the adaptation, or "
+            "from scratch."
+        ),
     )

@@ -1,6 +1,7 @@
 """What the report says, section by section."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 from archobj_jax.study.report import (
@@ -84,8 +85,8 @@ def _ranked(found: Sequence[Ranking], anchor: str, title: str, text: str) -> Sec
     ]
     tables, folded = [], []
     for ranking in found:
-        name = f"{anchor}_{_file_name(ranking.evaluation.name)}"
-        called = ranking.evaluation.name
+        name = f"{anchor}_{_file_name(ranking.title)}"
+        called = ranking.title
         tables.append(score_tables.averages(ranking, name, f"{called}: averages"))
         folded.append(score_tables.data_sets(ranking, f"{name}_data_sets", f"{called}: data sets"))
         folded.append(score_tables.prompt_spread(ranking, f"{name}_prompts", f"{called}: prompts"))
@@ -96,7 +97,10 @@ def _ranked(found: Sequence[Ranking], anchor: str, title: str, text: str) -> Sec
                 f"{called}: each data set, the figure of the data set and of each of its prompts.",
             )
         )
-    return Section(anchor, title, [text], drawn, tables, folded)
+    texts = [text]
+    if not all(ranking.matched for ranking in found):
+        texts.append("The chains below were not all pretrained on as many tokens: see the stages.")
+    return Section(anchor, title, texts, drawn, tables, folded)
 
 
 def _adaptation(
@@ -117,8 +121,8 @@ def _adaptation(
             )
         )
         for ranking in adapted:
-            name = f"adapted_{_file_name(ranking.evaluation.name)}"
-            title = f"{ranking.evaluation.name}: averages after adaptation only"
+            name = f"adapted_{_file_name(ranking.title)}"
+            title = f"{ranking.title}: averages after adaptation only"
             tables.append(score_tables.averages(ranking, name, title))
     return Section("adaptation", "Adaptation", text, drawn, tables, folded)
 
@@ -162,4 +166,4 @@ def _agreements(found: Sequence[Ranking]) -> Iterator[paper.Agreement]:
 
 
 def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+    return re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
