@@ -252,6 +252,8 @@ def titled(svg: str, name: str) -> str:
         for attribute, value in list(element.attrib.items()):
             if attribute == "id":
                 element.set("id", f"{name}-{value}")
+            elif attribute.endswith("href"):  # Vega puts an address before links within the page
+                element.set(attribute, f"#{value.rpartition('#')[2]}")
             elif "url(#" in value:
                 element.set(attribute, value.replace("url(#", f"url(#{name}-"))
     return ElementTree.tostring(root, encoding="unicode") + "\n"

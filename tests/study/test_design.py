@@ -1,0 +1,71 @@
+"""A study's axes."""
+
+import pytest
+
+from archobj_jax.errors import UserError
+from archobj_jax.study.design import Evaluation, Grid, Study
+
+
+def test_a_grid_has_plm_where_full_language_modeling_has_no_inputs():
+    pairs = [chain.split(" ")[0] for chain in Grid(budgets=("1B",)).chains()]
+    assert pairs == ["CD:FLM", "ND:PLM", "ED:PLM", "CD:MLM", "ND:MLM", "ED:MLM"]
+
+
+def test_budgets_of_a_grid_are_marks_on_one_run():
+    grid = Grid(architectures=("CD",), objectives=("MLM",), budgets=("84B", "168B"), mtf="13B")
+    (chain,) = grid.chains()
+    assert chain == "CD:MLM 84000000000 tokens → CD:MLM 84000000000 tokens → CD:MTF 13B"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budgets": ()}, "Grid.budgets is empty"),
+        ({"budgets": ("2B", "1B")}, "expected ascending marks"),
+        ({"budgets": ("2B", "3 steps")}, "expected one unit"),
+        ({"budgets": ("2B",), "architectures": ("XD",)}, "has 'XD'; expected CD, ND or ED"),
+        ({"budgets": ("2B",), "objectives": ("FLM",)}, "expected LM or MLM"),
+    ],
+)
+def test_a_mistake_in_a_grid_is_told(changes, message):
+    with pytest.raises(UserError, match=message):
+        list(Grid(**changes).chains())
+
+
+def test_chains_of_grids_and_chains_given_are_each_there_once():
+    study = Study(
+        name="s",
+        sizes=("tiny",),
+        grids=(Grid(("CD",), ("LM",), ("1B",)),),
+        chains=("CD:FLM 1B", "ND:MLM 1B"),
+    )
+    assert [legs[0].pair for legs in study.all_chains()] == ["CD:FLM", "ND:MLM"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "My study"}, "expected small letters"),
+        ({"sizes": ()}, "Study.sizes"),
+        ({"seeds": (1, 1)}, "none twice"),
+        ({"chains": ()}, "has no grids and no chains"),
+        ({"bindings": {"pretraining": ()}}, "Did you mean 'pretrain'"),
+        ({"evaluations": (Evaluation("a", "f"), Evaluation("a", "g"))}, "the same name"),
+    ],
+)
+def test_a_mistake_in_a_study_is_told(changes, message):
+    with pytest.raises(UserError, match=message):
+        Study(**({"name": "s", "sizes": ("tiny",), "chains": ("CD:FLM 1B",)} | changes))
+
+
+def test_an_evaluation_after_an_unknown_kind_of_stage_is_told():
+    with pytest.raises(UserError, match="Did you mean 'pretrain'"):
+        Evaluation("a", "f.gin", after=("pretraining",))
+
+
+def test_bindings_of_all_training_stages_come_before_those_of_a_kind_and_not_to_evaluations():
+    bindings = {"train": ("A=1",), "adapt": ("A=2",), "evaluate": ("B=1",)}
+    study = Study(name="s", sizes=("tiny",), chains=("CD:FLM 1B",), bindings=bindings)
+    assert study.bindings_of("adapt") == ("A=1", "A=2")
+    assert study.bindings_of("pretrain") == ("A=1",)
+    assert study.bindings_of("evaluate") == ("B=1",)

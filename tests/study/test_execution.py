@@ -1,0 +1,98 @@
+"""Processes of stages: their status, signals, and the lock that they keep."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from archobj_jax.study import execution
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Has `execute` run a Python program in place of archobj."""
+
+    def put(text: str) -> None:
+        package = tmp_path / "archobj_jax"
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").write_text("")
+        (package / "__main__.py").write_text(text)
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return put
+
+
+def execute(tmp_path, lock, progress=lambda: None, arguments=()):
+    return execution.execute(
+        list(arguments),
+        log=tmp_path / "log.txt",
+        lock=lock,
+        environment=dict(os.environ),
+        progress=progress,
+    )
+
+
+def test_the_status_and_what_was_printed_are_kept(tmp_path, program):
+    program("import sys; print('hello', sys.argv[1]); sys.exit(74)")
+    with execution.only_one(tmp_path / "stage", lambda: None) as lock:
+        assert execute(tmp_path, lock, arguments=["world"]) == 74
+    assert (tmp_path / "log.txt").read_text() == "hello world\n"
+
+
+def test_a_signal_is_a_negative_status(tmp_path, program):
+    program("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with execution.only_one(tmp_path / "stage", lambda: None) as lock:
+        assert execute(tmp_path, lock) == -9
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_to_stop_is_passed_on_and_waited_for(tmp_path, program, number, status):
+    program(
+        "import signal, sys, time\n"
+        "def save(*_):\n    time.sleep(0.5)\n"
+        f"    open({str(tmp_path / 'saved')!r}, 'w')\n    sys.exit(75)\n"
+        f"signal.signal({int(number)}, save)\n"
+        f"open({str(tmp_path / 'ready')!r}, 'w')\n"
+        "time.sleep(60)\n"
+    )
+
+    def kill() -> None:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with (
+        execution.only_one(tmp_path / "stage", lambda: None) as lock,
+        pytest.raises(execution.StoppedError) as stopped,
+    ):
+        execute(tmp_path, lock)
+    thread.join()
+    assert stopped.value.status == status
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_process_that_outlives_its_runner_keeps_the_lock(tmp_path):
+    """The second waits until the orphan of the first, which was killed, has ended."""
+    folder, ended = tmp_path / "stage", tmp_path / "ended"
+    orphan = f"import time; time.sleep(2); open({str(ended)!r}, 'w')"
+    text = (
+        "import os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from archobj_jax.study import execution\n"
+        f"with execution.only_one(Path({str(folder)!r}), lambda: None) as lock:\n"
+        f"    subprocess.Popen([sys.executable, '-c', {orphan!r}], pass_fds=[lock])\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", text], check=False)
+    waits = []
+    with execution.only_one(folder, lambda: waits.append(ended.exists())):
+        assert ended.exists()
+    assert waits
+    assert not waits[0]

@@ -1,0 +1,136 @@
+"""Expansion of a study over the ready experiments, and what a stage's fingerprint knows."""
+
+import dataclasses
+
+import pytest
+
+from archobj_jax.errors import UserError
+from archobj_jax.study.design import Evaluation, Study
+from archobj_jax.study.graph import expand
+
+EMBEDDED = Evaluation("Embedded", "t5x_configs/suites/embedded_eval.gin")
+STUDY = Study(
+    name="small",
+    sizes=("tiny",),
+    chains=(
+        "CD:FLM 681.6K → CD:MTF 100 steps",
+        "CD:FLM 681.6K → ND:MLM 100 steps → ND:MTF 100 steps",
+    ),
+    evaluations=(EMBEDDED,),
+)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return expand(STUDY)
+
+
+def training(graph):
+    return [stage for stage in graph if stage.evaluation is None]
+
+
+def fingerprints(**changes):
+    return set(expand(dataclasses.replace(STUDY, **changes)).stages)
+
+
+def test_chains_share_the_stages_that_they_begin_with(graph):
+    assert [stage.notation for stage in training(graph)] == [
+        "CD:FLM (682K)",
+        "CD:FLM (682K) → CD:MTF (512K)",
+        "CD:FLM (682K) → ND:MLM (227K)",
+        "CD:FLM (682K) → ND:MLM (227K) → ND:MTF (512K)",
+    ]
+
+
+def test_each_training_stage_is_evaluated_and_parents_come_first(graph):
+    assert len(graph) == 8
+    seen = set()
+    for stage in graph:
+        assert stage.parent is None or stage.parent in seen
+        seen.add(stage.fingerprint)
+
+
+def test_steps_go_on_counting_across_stages(graph):
+    assert [(s.start_step, s.total_steps) for s in training(graph)] == [
+        (0, 300), (300, 400), (300, 400), (400, 500),
+    ]  # fmt: skip
+
+
+def test_a_stage_has_the_gin_files_of_its_leg(graph):
+    names = [[name.split("/")[-1] for name in stage.gin_files] for stage in training(graph)]
+    assert names == [
+        ["cd_flm.gin"],
+        ["mtf_cd_from_cd_flm.gin"],
+        ["nd_mlm.gin", "adapt.gin"],
+        ["mtf_nd_from_nd_mlm.gin"],
+    ]
+
+
+def test_flops_are_those_that_the_model_takes_with_attention(graph):
+    pretraining = training(graph)[0]
+    d, h, f, layers, vocabulary, length = 128, 128, 256, 2, 4224, 142
+    per_token = 2 * (layers * (4 * d * h + 3 * d * f) + vocabulary * d) + 4 * layers * length * h
+    assert pretraining.flops == 3 * per_token * length * 16 * 300
+
+
+def test_the_same_study_has_the_same_fingerprints(graph):
+    assert fingerprints() == set(graph.stages)
+
+
+def test_another_name_or_order_or_cache_changes_no_fingerprint(graph):
+    assert fingerprints(name="other") == set(graph.stages)
+    assert fingerprints(chains=STUDY.chains[::-1]) == set(graph.stages)
+    assert fingerprints(bindings={"train": ("CACHE_DIR=/elsewhere",)}) == set(graph.stages)
+
+
+def test_a_binding_of_pretraining_changes_all_that_starts_from_it(graph):
+    changed = fingerprints(bindings={"pretrain": ("trainer.Trainer.num_microbatches=2",)})
+    assert not changed & set(graph.stages)
+
+
+def test_a_binding_of_finetuning_changes_only_finetuning_and_its_evaluations(graph):
+    kept = fingerprints(bindings={"finetune": ("BATCH_SIZE=8",)}) & set(graph.stages)
+    assert {graph.stages[each].pairs for each in kept} == {"CD:FLM", "CD:FLM → ND:MLM"}
+    assert len(kept) == 4
+
+
+def test_a_longer_adaptation_changes_itself_and_what_starts_from_it(graph):
+    chains = (STUDY.chains[0], STUDY.chains[1].replace("ND:MLM 100", "ND:MLM 101"))
+    gone = set(graph.stages) - fingerprints(chains=chains)
+    assert {graph.stages[each].pairs for each in gone} == {
+        "CD:FLM → ND:MLM", "CD:FLM → ND:MLM → ND:MTF",
+    }  # fmt: skip
+
+
+def test_an_evaluation_of_fewer_examples_changes_only_evaluations(graph):
+    fewer = dataclasses.replace(EMBEDDED, bindings=("NUM_EXAMPLES=5",))
+    gone = set(graph.stages) - fingerprints(evaluations=(fewer,))
+    assert {graph.stages[each].kind for each in gone} == {"evaluate"}
+    assert len(gone) == 4
+
+
+def test_seeds_are_stages_of_their_own():
+    both = expand(dataclasses.replace(STUDY, seeds=(0, 1)))
+    assert len(both) == 16
+    assert {stage.seed for stage in both} == {0, 1}
+
+
+def test_pretraining_goes_on_from_one_budget_to_the_next():
+    chains = ("CD:FLM 100 steps → CD:FLM 200 steps → CD:MTF 50 steps",)
+    graph = expand(dataclasses.replace(STUDY, chains=chains, evaluations=()))
+    first, second, last = graph
+    assert second.kind == "pretrain"
+    assert second.total_steps == 300
+    assert second.parent == first.fingerprint
+    assert "train.train.stage=pretrain" in second.bindings
+    assert last.notation == "CD:FLM (682K) → CD:MTF (256K)"
+
+
+def test_a_size_or_pair_without_experiment_is_told():
+    with pytest.raises(UserError, match=r"no experiment t5x_configs/experiments/huge/cd_flm\.gin"):
+        fingerprints(sizes=("huge",))
+
+
+def test_a_mistake_in_a_binding_is_told():
+    with pytest.raises(UserError, match="BATCH_SIZES"):
+        fingerprints(bindings={"train": ("BATCH_SIZES=8",)})

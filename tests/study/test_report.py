@@ -1,0 +1,265 @@
+"""What the report claims of stages whose figures are known."""
+
+import csv
+import io
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from archobj_jax.errors import UserError
+from archobj_jax.study.report import adaptation, paper, scores
+from archobj_jax.study.report.comparing import rankings
+from archobj_jax.study.report.evidence import Evidence
+from archobj_jax.study.report.scores import Score, difference, over_seeds
+from archobj_jax.study.store import Store
+from tests.study.synthetic import CHAINS, graph, study, write_outputs
+
+ACCURACY = {"CD:FLM → CD:MTF": 0.5, "ND:MLM → ND:MTF": 0.9}
+
+
+def evidence(folder, *, seeds=(0,), accuracy=ACCURACY, chains=CHAINS):
+    of = study(seeds=seeds, chains=chains)
+    made = Evidence(of, graph(of), Store(str(folder)))
+    for stage in made.graph:
+        write_outputs(stage, Path(made.store.folder(stage)), accuracy.get(stage.pairs, 0.6))
+    return made
+
+
+def score(values, draws, chance=None):
+    return Score(dict(enumerate(values)), np.array(draws, float), chance)
+
+
+def test_of_one_seed_the_interval_is_the_bootstraps():
+    draws = np.linspace(0, 100, 1001)[None]
+    assert over_seeds([50.0], draws) == pytest.approx((2.5, 97.5))
+
+
+def test_of_several_seeds_without_noise_of_examples_it_is_students():
+    values = [50.0, 52.0, 57.0]
+    low, high = over_seeds(values, np.tile(np.array(values)[:, None], 10))
+    expected = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (low, high) == pytest.approx(expected)
+
+
+def test_of_seeds_that_are_alike_it_is_that_of_the_examples():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(50, 2, size=(1, 20_000))
+    low, high = over_seeds([50.0, 50.0], np.concatenate([draws, draws]))
+    assert (low, high) == pytest.approx((50 - 1.96 * 2, 50 + 1.96 * 2), abs=0.1)
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    """Three seeds and examples that all share, both drawn from known normals: 95% within 1.5."""
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(1000):
+        examples = rng.normal(0, 1)
+        values = examples + rng.normal(0, 1, size=3)
+        low, high = over_seeds(list(values), values[:, None] + rng.normal(0, 1, size=(1, 400)))
+        covered += low <= 0 <= high
+    assert covered / 1000 == pytest.approx(0.95, abs=0.025)
+
+
+def test_a_difference_inside_its_interval_is_never_better():
+    wide, narrow = [[40, 60] * 50], [[54.9, 55.1] * 50]
+    assert difference(score([55], narrow), score([50], [[50] * 100])).verdict == "higher"
+    assert difference(score([50], wide), score([49], [[49] * 100])).verdict == "within its interval"
+    assert difference(score([50], [[50] * 100]), score([55], narrow)).verdict == "lower"
+
+
+def test_a_difference_is_of_the_seeds_that_both_have():
+    a = Score({0: 50.0, 1: 60.0}, np.array([[50.0] * 4, [60.0] * 4]))
+    b = Score({1: 55.0, 2: 10.0}, np.array([[55.0] * 4, [10.0] * 4]))
+    found = difference(a, b)
+    assert (found.value, found.seeds) == (5.0, 1)
+    assert difference(a, b.of([2])) is None
+
+
+def test_averages_are_those_of_the_results_files(tmp_path):
+    made = evidence(tmp_path)
+    (ranking,) = rankings(made, "finetune")
+    for each in ranking.scored:
+        (result,) = made.evaluated(each.chain, ranking.evaluation).values()
+        metric = result.suite.metrics["accuracy"]
+        assert each.average.value == pytest.approx(metric.value)
+        assert each.average.interval == pytest.approx(metric.interval)
+        assert each.average.chance == result.suite.chance == 50.0
+        for name, group in each.groups.items():
+            assert group.value == pytest.approx(result.groups[name].metrics["accuracy"].value)
+            assert group.interval == pytest.approx(result.groups[name].metrics["accuracy"].interval)
+
+
+def test_the_best_is_told_apart_only_where_the_interval_says_so(tmp_path):
+    (ranking,) = rankings(evidence(tmp_path / "far"), "finetune")
+    assert ranking.best.chain.pairs == "ND:MLM → ND:MTF"
+    assert ranking.not_told_apart() == []
+    alike = {"CD:FLM → CD:MTF": 0.7, "ND:MLM → ND:MTF": 0.72}
+    alike["CD:FLM → ND:MLM → ND:MTF"] = 0.71
+    (ranking,) = rankings(evidence(tmp_path / "near", accuracy=alike), "finetune")
+    assert [each.chain.pairs for each in ranking.not_told_apart()] == [
+        "CD:FLM → CD:MTF", "CD:FLM → ND:MLM → ND:MTF",
+    ]  # fmt: skip
+
+
+def test_pretraining_is_ranked_among_what_had_the_same_budget(tmp_path):
+    chains = ("CD:FLM 30 steps → CD:FLM 10 steps", "ND:MLM 30 steps")
+    found = rankings(evidence(tmp_path, chains=chains), "pretrain")
+    assert [[each.chain.name for each in ranking.scored] for ranking in found] == [
+        ["CD:FLM (3K)", "ND:MLM (3K)"], ["CD:FLM (4K)"],
+    ]  # fmt: skip
+
+
+def test_the_speed_up_is_that_of_the_curves(tmp_path):
+    """From scratch 8 - 0.1 a step ends at 5 after 30; adapted 4 - 0.2 a step is there at once."""
+    (found,) = adaptation.speed_ups(evidence(tmp_path))
+    assert found.reached == {0: (3000.0, 100.0)}
+    assert found.ratio == pytest.approx(30)
+    assert found.interval is None
+
+
+def test_the_tokens_to_reach_a_loss_lie_on_a_straight_line():
+    curve = [(0.0, 5.0), (10.0, 3.0), (20.0, 3.5), (30.0, 1.0)]
+    assert adaptation.tokens_to_reach(curve, 4.0) == 5.0
+    assert adaptation.tokens_to_reach(curve, 2.0) == pytest.approx(26.0)
+    assert adaptation.tokens_to_reach(curve, 6.0) == 0.0
+    assert adaptation.tokens_to_reach(curve, 0.5) is None
+
+
+def test_the_curve_from_scratch_goes_on_over_the_stages_of_one_pretraining(tmp_path):
+    made = evidence(tmp_path, chains=("CD:FLM 30 steps → CD:FLM 10 steps",))
+    last = next(stage for stage in made.graph if stage.total_steps == 40)
+    tokens = [point[0] for point in made.curve_of(last)]
+    assert tokens == [100.0 * step for step in range(1, 41)]
+
+
+def test_agreement_with_the_paper_is_1_in_its_order_and_minus_1_in_the_reverse():
+    def scored(values):
+        names = ("CD:FLM", "ND:PLM", "ED:PLM")
+        return {
+            name: (name, score([value], [[value] * 10]))
+            for name, value in zip(names, values, strict=True)
+        }
+
+    (alike,) = paper.agreement(scored([3, 2, 1]), "T0")
+    assert (alike.tau, alike.interval) == (1.0, (1.0, 1.0))
+    assert alike.paper == (42.4, 41.8, 41.7)
+    (reverse,) = paper.agreement(scored([1, 2, 3]), "T0")
+    assert reverse.tau == -1.0
+    (other,) = paper.agreement(scored([3, 1, 2]), "T0")
+    assert other.tau == pytest.approx(1 / 3)
+
+
+def test_agreement_takes_the_budget_of_the_paper_that_has_most_of_our_cells():
+    six = {
+        name: (name, score([value], [[value] * 10]))
+        for value, name in enumerate(["CD:FLM", "ND:PLM", "ED:PLM", "CD:MLM", "ND:MLM", "ED:MLM"])
+    }
+    *_, last = paper.agreement(six, "EAI")
+    assert last.when == "pretraining only, 84B tokens"
+    assert len(last.names) == 6
+
+
+def test_an_order_that_our_noise_could_have_made_has_an_interval_with_0():
+    rng = np.random.default_rng(0)
+    noisy = {
+        name: (name, score([value], rng.normal(value, 5, size=(1, 500))))
+        for value, name in enumerate(["ED:PLM", "ND:PLM", "CD:FLM"])
+    }
+    (found,) = paper.agreement(noisy, "T0")
+    assert found.tau == 1.0
+    assert found.interval[0] < 0 < found.interval[1]
+
+
+def test_scores_of_prompts_are_the_mean_over_seeds(tmp_path):
+    made = evidence(tmp_path, seeds=(0, 1))
+    (ranking,) = rankings(made, "finetune")
+    best = ranking.best
+    assert list(best.average.values) == [0, 1]
+    assert best.prompts["first"]["first_plain"] == pytest.approx(90.0)
+    assert set(scores.prompts(made.evaluated(best.chain, ranking.evaluation))) == {
+        "first", "second",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    pytest.importorskip("altair", reason="altair and vl-convert-python are not installed")
+    from archobj_jax.study.report import sections, writing
+
+    folder = tmp_path_factory.mktemp("report")
+    return writing.files("synthetic", sections.sections(evidence(folder, seeds=(0, 1))))
+
+
+class TestFiles:
+    """Those of a whole report."""
+
+    def test_there_is_a_page_markdown_and_each_table_and_figure(self, made):
+        assert {"index.html", "report.md"} <= set(made)
+        tables = {name for name in made if name.endswith(".csv")}
+        assert {"stages.csv", "cost.csv", "commands.csv", "speed_up.csv", "paper.csv"} <= tables
+        assert {"pretraining_held_out.csv", "finetuning_held_out_prompts.csv"} <= tables
+        figures = {name for name in made if name.endswith(".svg")}
+        assert {"lineage.svg", "adaptation.svg", "finetuning.svg", "agreement.svg"} <= figures
+
+    def test_the_page_asks_nothing_of_the_network(self, made):
+        page = made["index.html"]
+        for remote in ('src="http', "url(http", "@import", "<script src", 'href="http'):
+            assert remote not in page
+
+    def test_markdown_says_what_the_page_says(self, made):
+        for text in ("After MTF, ND:MLM", "in 30.0 times fewer tokens", "Kendall"):
+            assert text in made["report.md"]
+            assert text in made["index.html"].replace("&#39;", "'")
+
+    def test_what_holds_times_is_in_the_table_of_cost_alone(self, made, tmp_path):
+        from archobj_jax.study.report import sections, writing
+
+        again = evidence(tmp_path, seeds=(0, 1))
+        for stage in again.graph:
+            path = again.store.path(stage, "metrics.jsonl")
+            if path.exists():
+                path.write_text(path.read_text().replace('second": 50.0', 'second": 51.0'))
+                path.write_text(path.read_text().replace('step": 2.0', 'step": 2.5'))
+        other = writing.files("synthetic", sections.sections(again))
+        tables = {name for name in made if name.endswith(".csv")}
+        differ = {name for name in tables if made[name] != other[name]}
+        assert differ == {"cost.csv", "commands.csv"}  # the latter has the store's folder
+
+    def test_tables_are_csv_with_the_figures(self, made):
+        rows = list(csv.DictReader(io.StringIO(made["finetuning_held_out.csv"])))
+        assert [row["chain"] for row in rows] == [
+            "CD:FLM (3K) → CD:MTF (1K)",
+            "ND:MLM (3K) → ND:MTF (1K)",
+            "CD:FLM (3K) → ND:MLM (1K) → ND:MTF (1K)",
+        ]
+        assert [row["against best"] for row in rows] == ["worse", "highest", "worse"]
+        assert [row["from chance"] for row in rows] == ["not told apart", "above", "above"]
+        assert rows[1]["average"] == "90.0"
+
+    def test_marks_of_figures_have_titles_and_no_two_figures_share_an_id(self, made):
+        seen: set[str] = set()
+        for name in (name for name in made if name.endswith(".svg")):
+            root = ElementTree.fromstring(made[name])
+            titles = [e.text for e in root.iter("{http://www.w3.org/2000/svg}title")]
+            assert titles, name
+            ids = {e.get("id") for e in root.iter()} - {None}
+            assert not ids & seen
+            seen |= ids
+        assert any("ND:MLM (3K) → ND:MTF (1K): 90.0 %" in t for t in _titles(made, "finetuning"))
+
+
+def _titles(made, name):
+    root = ElementTree.fromstring(made[f"{name}.svg"])
+    return [e.text or "" for e in root.iter("{http://www.w3.org/2000/svg}title")]
+
+
+def test_without_a_stage_done_there_is_nothing_to_report(tmp_path):
+    pytest.importorskip("altair", reason="altair and vl-convert-python are not installed")
+    from archobj_jax.study.report import writing
+
+    of = study()
+    with pytest.raises(UserError, match="nothing to report"):
+        writing.write_report(of, graph(of), Store(str(tmp_path)))

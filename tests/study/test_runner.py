@@ -1,0 +1,205 @@
+"""What a run of a study does when all goes well, when stages fail, and when it is cut off."""
+
+import json
+
+import pytest
+
+from archobj_jax.errors import UserError
+from archobj_jax.study import changes, execution, status, submitting
+from archobj_jax.study.runner import Runner
+from archobj_jax.study.store import Store
+from tests.study.synthetic import CHAINS, FakeArchobj, graph, study
+
+ALL = 12  # six training stages and their evaluations
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path))
+
+
+def runner(of, store, fake, **options):
+    return Runner(of, store, {}, execute=fake, pause=0.0, say=lambda _: None, **options)
+
+
+def run(of, store, **options):
+    """Runs; returns the folders of the stages run, and the message of what failed."""
+    fake = FakeArchobj(of, store, **options)
+    try:
+        runner(of, store, fake).run()
+    except UserError as error:
+        return fake.runs, str(error)
+    return fake.runs, ""
+
+
+def test_every_stage_is_run_once_after_its_parent(store):
+    of = graph(study())
+    runs, _ = run(of, store)
+    assert runs == [stage.folder for stage in of]
+    assert len(set(runs)) == ALL
+
+
+def test_what_is_done_is_left_alone(store):
+    of = graph(study())
+    run(of, store)
+    assert run(of, store)[0] == []
+
+
+def test_a_stage_that_another_study_ran_is_not_run_again(store):
+    run(graph(study(chains=CHAINS[:1], name="first")), store)
+    runs, _ = run(graph(study(name="second")), store)
+    assert len(runs) == ALL - 4
+    assert not any(name.startswith(("cd-flm_cd-mtf", "cd-flm_tiny")) for name in runs)
+
+
+def test_a_stage_done_by_a_command_that_was_submitted_counts_as_done(store):
+    of = graph(study())
+    first = next(iter(of))
+    (store.path(first, "checkpoints") / "checkpoint_30").mkdir(parents=True)
+    assert store.state(first, of) == "done"
+    assert run(of, store)[0][0] != first.folder
+
+
+@pytest.mark.parametrize("passing", [74, 75, -9, 137])
+def test_what_fails_for_a_passing_reason_is_tried_again(store, passing):
+    of = graph(study())
+    runs, message = run(of, store, failures={"nd-mlm_tiny": [passing, passing]})
+    assert message == ""
+    assert len(runs) == ALL + 2
+
+
+def test_what_fails_so_again_and_again_is_given_up(store):
+    runs, message = run(graph(study()), store, failures={"nd-mlm_tiny": [74] * 9})
+    assert sum(name.startswith("nd-mlm_tiny") for name in runs) == 3
+    assert "exit status 74" in message
+
+
+@pytest.mark.parametrize("lasting", [1, 2])
+def test_other_branches_of_a_stage_that_fails_are_run(store, lasting):
+    runs, message = run(graph(study()), store, failures={"nd-mlm_tiny": [lasting]})
+    assert sum(name.startswith("nd-mlm_tiny") for name in runs) == 1
+    assert len(runs) == ALL - 3
+    assert f"exit status {lasting}" in message
+
+
+def test_what_failed_is_told_with_why_and_with_what_waits_for_it(store):
+    of = graph(study())
+    _, message = run(of, store, failures={"nd-mlm_tiny": [2]})
+    assert message.startswith("1 of 12 stages failed:")
+    assert "- ND:MLM (3K), tiny, seed 0: exit status 2" in message
+    assert "archobj: error: the corpus is empty" in message
+    assert "archobj train --gin_file=experiment.gin" in message
+    waiting = message.partition("not run")[2]
+    assert "ND:MLM (3K) → ND:MTF (1K), tiny, seed 0" in waiting
+    assert "CD:FLM" not in waiting
+
+
+def test_once_mended_only_what_is_missing_is_run(store):
+    of = graph(study())
+    run(of, store, failures={"nd-mlm_tiny": [2]})
+    runs, message = run(of, store)
+    assert message == ""
+    assert len(runs) == 4
+
+
+def test_a_run_that_is_cut_off_anywhere_goes_on_to_the_same_end(store):
+    of = graph(study())
+    for cut in range(ALL):
+        fake = FakeArchobj(of, store)
+
+        def dies(arguments, *, fake=fake, **options):
+            fake(arguments, **options)
+            raise KeyboardInterrupt  # nothing after the command itself was written
+
+        with pytest.raises(KeyboardInterrupt):
+            runner(of, store, dies).run()
+        assert len(fake.runs) == 1, cut
+    assert run(of, store)[0] == []
+
+
+def test_told_to_stop_it_stops_and_keeps_what_was_begun(store):
+    of = graph(study())
+
+    def stopped(arguments, **_):
+        raise execution.StoppedError(75)
+
+    with pytest.raises(execution.StoppedError):
+        runner(of, store, stopped).run()
+    assert store.state(next(iter(of)), of) == "begun"
+    assert len(run(of, store)[0]) == ALL
+
+
+def test_states_are_told_with_step_loss_and_time_left(store):
+    of = graph(study())
+    run(of, store, failures={"nd-mlm_tiny": [2]})
+    adapted = next(stage for stage in of if stage.kind == "adapt")
+    folder = store.path(adapted, "")
+    for name in ("done.json", "checkpoints/checkpoint_40"):
+        path = folder / name
+        path.rmdir() if path.is_dir() else path.unlink()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()[:10]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 3')
+    text = status.status_table(of, store)
+    rows = {line.split("  ")[1].strip(): line for line in text.splitlines() if "seed 0" in line}
+    assert rows["ND:MLM (3K), tiny, seed 0"].split()[-1] == "failed"
+    assert rows["ND:MLM (3K) → ND:MTF (1K), tiny, seed 0"].split()[-1] == "waiting"
+    adapt = rows["CD:FLM (3K) → ND:MLM (1K), tiny, seed 0"]
+    assert adapt.split("seed 0")[1].split() == ["begun", "5", "of", "10", "3.000", "50", "10", "s"]
+    assert "1 failed" in text
+
+
+def test_a_run_says_what_is_new_and_what_an_edit_supersedes_and_why(store):
+    of = graph(study())
+    assert "12 stages, 0 done, 12 to run" in changes.summary(of, store)
+    store.keep_graph(of)
+    run(of, store)
+    assert "12 done, 0 to run" in changes.summary(of, store)
+    edited = graph(study(chains=CHAINS[:2]), config="A = 2")
+    text = changes.summary(edited, store)
+    assert "8 stages, 0 done, 8 to run" in text
+    assert "superseded: CD:FLM (3K), tiny, seed 0: A: 1 -> 2" in text
+    assert "no longer asked for (stays): CD:FLM (3K) → ND:MLM (1K), tiny, seed 0" in text
+
+
+def test_stages_of_another_study_are_told_to_be_reused(store):
+    run(graph(study(chains=CHAINS[:1], name="first")), store)
+    text = changes.summary(graph(study(name="second")), store)
+    assert "4 of those done were run by an earlier run; they are reused" in text
+
+
+def test_commands_are_numbered_and_name_what_they_wait_for(store):
+    of = graph(study())
+    text = submitting.commands(of, store, launcher="launch/tpu_vm run --name={name} --")
+    blocks = text.split("\n\n")[1:]
+    assert len(blocks) == ALL
+    comment, command = blocks[2].splitlines()
+    assert comment == "# 3. finetune: CD:FLM (3K) → CD:MTF (1K), tiny, seed 0, after 1"
+    assert command.startswith("launch/tpu_vm run --name=synthetic-3-cd-flm-to-cd-mtf -- archobj ")
+    first = blocks[0].split("--gin.MODEL_DIR=")[1].split()[0]
+    assert f"--gin.INITIAL_CHECKPOINT_PATH={first}" in command
+    assert "--gin.TRAIN_STEPS=40" in command
+
+
+def test_commands_leave_out_what_is_done(store):
+    of = graph(study())
+    run(of, store, failures={"nd-mlm_tiny": [2]})
+    text = submitting.commands(of, store, launcher="")
+    assert "4 to run" in text
+    assert text.count("\narchobj ") == 4
+
+
+def test_names_of_jobs_are_such_that_the_clouds_take_them(store):
+    of = graph(study(name="a_study_with_quite_a_long_name_indeed"))
+    names = [submitting.job_name(of, stage, number) for number, stage in enumerate(of, 1)]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 40 and name.replace("-", "").isalnum() for name in names)
+
+
+def test_the_marker_of_a_stage_counts_all_its_attempts(store):
+    of = graph(study())
+    run(of, store, failures={"nd-mlm_tiny": [74]})
+    stage = next(each for each in of if each.folder.startswith("nd-mlm_tiny"))
+    attempts = store.attempts(stage)
+    assert [attempt["status"] for attempt in attempts] == [74, 0]
+    done = json.loads(store.path(stage, "done.json").read_text())
+    assert done["seconds"] == sum(attempt["seconds"] for attempt in attempts)
