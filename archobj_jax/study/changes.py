@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from etils import epath
+
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.study.store import Store
 from archobj_jax.training.lineage import changed_bindings
@@ -21,6 +23,7 @@ def summary(graph: Graph, store: Store) -> str:
         about["label"]: about
         for fingerprint, about in before.items()
         if fingerprint not in graph.stages
+        and epath.Path(f"{store.root}/stages/{about['folder']}").exists()
     }
     kept = [stage for stage in graph if store.is_done(stage)]
     elsewhere = sum(stage.fingerprint not in before for stage in kept)
@@ -33,7 +36,7 @@ def summary(graph: Graph, store: Store) -> str:
     lines += [f"  to run: {stage.kind}: {stage.label}" for stage in new]
     for label, stage in superseding.items():
         lines.append(f"  superseded: {label}: {'; '.join(_why(stage, old[label], graph))}")
-        lines.append(f"    the old one stays in {store.root}/stages/{old[label]['folder']}")
+        lines.append(f"    the old one stays: {store.root}/stages/{old[label]['folder']}")
     gone = sorted(old.keys() - superseding.keys())
     lines += [f"  no longer asked for (stays): {label}" for label in gone]
     lines += [f"  note: {note}" for note in graph.notes]

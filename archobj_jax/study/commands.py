@@ -14,6 +14,7 @@ def study(
     file: str,
     store: str = "runs/study",
     dry_run: bool = False,
+    watch: bool = False,
     launcher: str = DEFAULT_LAUNCHER,
 ) -> None:
     """Runs a study, or tells of it.
@@ -23,6 +24,7 @@ def study(
       file: the study's gin file.
       store: folder of stages and studies; local for `run`.
       dry_run: of `run`: only prints what it would do.
+      watch: of `status`: prints it again every few seconds.
       launcher: of `commands`: what goes before each command.
 
     Raises:
@@ -43,10 +45,12 @@ def study(
     session = Session.of(file, store, environment)
     if action == "run":
         session.run(dry_run=dry_run)
-    elif action == "commands":
-        print(session.commands(launcher))
+    elif action == "status":
+        session.status(watch=watch)
+    elif action == "report":
+        session.report()
     else:
-        getattr(session, action)()
+        print(session.commands(launcher))
 
 
 _ACTIONS = ("run", "status", "report", "commands")

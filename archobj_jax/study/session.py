@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import time
 from collections.abc import Mapping
 
 from archobj_jax import config, native_messages
@@ -11,6 +12,9 @@ from archobj_jax.study.design import Study
 from archobj_jax.study.graph import Graph, expand
 from archobj_jax.study.runner import Runner
 from archobj_jax.study.store import Store
+
+_CLEAR = "\033[H\033[2J"
+_WATCH_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +72,14 @@ class Session:
             raise
         self.report()
 
-    def status(self) -> None:
-        """Prints where every stage stands."""
-        print(status.status_table(self.graph, self.store))
+    def status(self, *, watch: bool) -> None:
+        """Prints where every stage stands; again and again with `watch`, until all are done."""
+        while True:
+            text = status.status_table(self.graph, self.store)
+            print(f"{_CLEAR}{text}" if watch else text, flush=True)
+            if not watch or all(self.store.is_done(stage) for stage in self.graph):
+                return
+            time.sleep(_WATCH_SECONDS)
 
     def commands(self, launcher: str) -> str:
         """What to submit, stage by stage."""
