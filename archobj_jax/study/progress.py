@@ -93,7 +93,9 @@ class Progress:
         if self._stage.kind == "evaluate":
             path = self._store.path(self._stage, "log.txt")
             lines = path.read_text().split("\n") if path.exists() else []
-            return None, next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return None, next(
+                (line.strip() for line in reversed(lines) if line.strip()), "starting"
+            )
         records = [record for record in self._store.records(self._stage) if "loss" in record]
         if not records:
             return 0, "starting"

@@ -230,7 +230,9 @@ def _chance(value: float) -> alt.Chart:
 
 def rendered(chart: Any, name: str) -> str:
     """The chart as SVG, whose marks have titles and whose ids no other figure has."""
-    styled = chart.configure_view(stroke=None).configure_axis(
+    # Readers' fonts may be wider than the one that labels are measured in.
+    styled = chart.properties(padding={"left": 32, "right": 32, "top": 5, "bottom": 5})
+    styled = styled.configure_view(stroke=None).configure_axis(
         labelFontSize=12, titleFontSize=12, titleFontWeight="normal", gridColor="#e4e4e4"
     ).configure_legend(labelFontSize=12).configure_title(fontSize=13, anchor="start")  # fmt: skip
     return titled(vl_convert.vegalite_to_svg(styled.to_json()), name)
