@@ -2,8 +2,9 @@
 
 import os
 
-from archobj_jax import native_messages
+from archobj_jax import config, native_messages
 from archobj_jax.errors import UserError, did_you_mean
+from archobj_jax.study.design import Study
 
 DEFAULT_LAUNCHER = "launch/tpu_vm run --config=pod.toml --name={name} --"
 
@@ -39,10 +40,12 @@ def study(
     environment = dict(os.environ)
     # We only look at shapes: the accelerators are the stages'.
     os.environ["JAX_PLATFORMS"] = "cpu"
+    config.parse([file], functions=[Study])
+    described = config.call(Study)  # a mistake in it is told before the seconds of imports
     with native_messages.held_back():
         from archobj_jax.study.session import Session
 
-    session = Session.of(file, store, environment)
+    session = Session.of(described, store, environment)
     if action == "run":
         session.run(dry_run=dry_run)
     elif action == "status":

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from archobj_jax import config, native_messages
+from archobj_jax import native_messages
 from archobj_jax.errors import UserError
 from archobj_jax.study import changes, execution, status, submitting
 from archobj_jax.study.design import Study
@@ -34,14 +34,12 @@ class Session:
     environment: Mapping[str, str]
 
     @classmethod
-    def of(cls, file: str, store: str, environment: Mapping[str, str]) -> "Session":
-        """Reads the study in the gin file `file`, and expands it.
+    def of(cls, study: Study, store: str, environment: Mapping[str, str]) -> "Session":
+        """Expands a study.
 
         Raises:
-          UserError: a mistake in it, or in a file that it names.
+          UserError: a mistake in a file that it names, or in a binding.
         """
-        config.parse([file], functions=[Study])
-        study = config.call(Study)
         with native_messages.held_back():
             return cls(study, expand(study), Store(store), environment)
 

@@ -92,7 +92,8 @@ def cost(evidence: Evidence) -> Table:
         note=(
             "FLOPs are counted from the model, attention and cross-attention included, nothing "
             "that is computed again; an evaluation's are not counted. Seconds in steps leave out "
-            "start, compilation, evaluation and saving. This table alone holds times, so it alone "
+            "start, compilation, evaluation and saving; seconds in all leave out what kill -9 cut "
+            "off. This table alone holds times, so it alone "
             "differs between two runs of a study."
         ),
     )  # fmt: skip
