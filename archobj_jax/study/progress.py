@@ -64,8 +64,8 @@ class Progress:
         step, text = self._position()
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=False)
-            at = now - self._start if step is None else step
-            self._bar.update(round(at) - self._bar.n)
+            done = now - self._start if step is None else step
+            self._bar.update(round(done) - self._bar.n)
             self._bar.refresh()
         elif now - self._told > _LINE_SECONDS:
             self._told = now

@@ -77,15 +77,15 @@ class Ranking:
 def rankings(evidence: Evidence, kind: str) -> list[Ranking]:
     """The rankings of a kind of stage, for each evaluation that has results.
 
-    Pretraining is ranked among what had the same budget. Chains that went on from pretraining are
-    ranked together, whatever the budgets before were.
+    Pretraining is ranked among what had the same budget and size. Chains that went on from
+    pretraining are ranked among those of their size, whatever the budgets before were.
     """
     found = []
     for evaluation in evidence.study.evaluations:
         budgets: dict[str, list[Scored]] = {}
         for chain in evidence.of_kind(kind):
             if (scored := _scored(evidence, chain, evaluation)) is not None:
-                among = _budget(chain) if kind == "pretrain" else ""
+                among = _budget(chain) if kind == "pretrain" else chain.any.size
                 budgets.setdefault(among, []).append(scored)
         found += [
             Ranking(evaluation, kind, among if len(budgets) > 1 else "", made)

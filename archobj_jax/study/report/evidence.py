@@ -67,11 +67,6 @@ class Evidence:
         """The chains that end in a stage of this kind."""
         return tuple(chain for chain in self.chains if chain.kind == kind)
 
-    def chain_of(self, stage: Stage) -> Chain | None:
-        """The chain that a training stage is of, if any of its seeds is done."""
-        name = self._name(stage)
-        return next((chain for chain in self.chains if chain.name == name), None)
-
     def _name(self, stage: Stage) -> str:
         several = len(self.study.sizes) > 1
         return f"{stage.size} {stage.notation}" if several else stage.notation

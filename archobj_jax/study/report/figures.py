@@ -7,7 +7,7 @@ when a pointer rests on it, and read by screen readers.
 
 import dataclasses
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import altair as alt
@@ -74,69 +74,68 @@ def averages(rankings: Sequence[Ranking], name: str, caption: str) -> Figure:
 
 def data_sets(ranking: Ranking, name: str, caption: str) -> Figure:
     """Each data set: the figure of each chain, and of each of its prompts."""
-    marks, chances = [], []
-    for each in ranking.scored:
-        for group, score in each.groups.items():
-            about = {"chain": each.chain.name, "set": group}
-            told = f"{each.chain.name}, {group}"
-            marks.append(
-                about
-                | {
-                    "accuracy": score.value,
-                    "what": "data set",
-                    "told": f"{told}: {score.value:.1f} %",
-                }
-            )
-            marks += [
-                about
-                | {
-                    "accuracy": value,
-                    "what": "a prompt",
-                    "told": f"{told}, {prompt}: {value:.1f} %",
-                }
-                for prompt, value in each.prompts[group].items()
-            ]
-            if score.chance is not None:
-                chances.append({"set": group, "accuracy": score.chance})
-    order = [each.chain.name for each in ranking.scored]
-    figures = [mark["accuracy"] for mark in (*marks, *chances)]
-    domain = [max(0.0, min(figures) - 2), min(100.0, max(figures) + 2)]
-    base = alt.Chart(width=230, height=alt.Step(22))
-    y = alt.Y("chain:N", sort=order, title=None, axis=alt.Axis(labelLimit=330))
-    points = base.mark_point(opacity=1).encode(
-        x=alt.X("accuracy:Q", title="accuracy in percent", scale=alt.Scale(domain=domain)),
-        y=y,
-        shape=alt.Shape(
-            "what:N",
-            scale=alt.Scale(domain=["data set", "a prompt"], range=["diamond", "stroke"]),
-            title=None,
-        ),
-        size=alt.Size(
-            "what:N",
-            scale=alt.Scale(domain=["data set", "a prompt"], range=[110, 60]),
-            legend=None,
-        ),
-        color=alt.Color(
-            "what:N",
-            scale=alt.Scale(domain=["data set", "a prompt"], range=[COLOURS[1], COLOURS[0]]),
-            title=None,
-        ),
-        description="told:N",
-    )
+    marks = list(_marks(ranking))
+    chances = {
+        group: score.chance
+        for each in ranking.scored
+        for group, score in each.groups.items()
+        if score.chance is not None
+    }
+    ends = [*(mark["accuracy"] for mark in marks), *chances.values()]
+    domain = [max(0.0, min(ends) - 2), min(100.0, max(ends) + 2)]
+    points = _points([each.chain.name for each in ranking.scored], domain)
     panels = []
     for group in dict.fromkeys(mark["set"] for mark in marks):
         data = alt.Data(values=[mark for mark in marks if mark["set"] == group])
         layers = [points.properties(data=data)]
-        layers += [_chance(c["accuracy"]) for c in chances if c["set"] == group][:1]
+        layers += [_chance(chances[group])] if group in chances else []
         panels.append(alt.layer(*layers).properties(title=group))
     return Figure(name, caption, rendered(alt.concat(*panels, columns=2), name))
+
+
+def _marks(ranking: Ranking) -> Iterator[dict[str, Any]]:
+    """What stands in the panels of data sets."""
+    for each in ranking.scored:
+        for group, score in each.groups.items():
+            about: dict[str, Any] = {"chain": each.chain.name, "set": group}
+            told = f"{each.chain.name}, {group}"
+            yield about | {
+                "accuracy": score.value,
+                "what": "data set",
+                "told": f"{told}: {score.value:.1f} %",
+            }
+            for prompt, value in each.prompts[group].items():
+                text = f"{told}, {prompt}: {value:.1f} %"
+                yield about | {"accuracy": value, "what": "a prompt", "told": text}
+
+
+def _points(order: Sequence[str], domain: Sequence[float]) -> alt.Chart:
+    """Marks of a panel of a data set, without their data."""
+    kinds = ["data set", "a prompt"]
+
+    def scale(values: Sequence[Any]) -> alt.Scale:
+        return alt.Scale(domain=kinds, range=list(values))
+
+    axis = alt.Axis(labelLimit=330)
+    return (
+        alt.Chart(width=230, height=alt.Step(22))
+        .mark_point(opacity=1)
+        .encode(
+            x=alt.X("accuracy:Q", title="accuracy in percent", scale=alt.Scale(domain=domain)),
+            y=alt.Y("chain:N", sort=list(order), title=None, axis=axis),
+            shape=alt.Shape("what:N", scale=scale(["diamond", "stroke"]), title=None),
+            size=alt.Size("what:N", scale=scale([110, 60]), legend=None),
+            color=alt.Color("what:N", scale=scale(COLOURS[1::-1]), title=None),
+            description="told:N",
+        )
+    )
 
 
 def curves(evidence: Evidence, found: Sequence[SpeedUp], name: str, caption: str) -> Figure:
     """Held-out loss by tokens of the stage: adapted, and from scratch."""
     panels = []
     for each in found:
-        values = [
+        values: list[dict[str, Any]] = [
             {
                 "run": f"{what}: {chain.name}",
                 "seed": f"{seed}",
@@ -178,7 +177,7 @@ def agreement(found: Sequence[Agreement], name: str, caption: str) -> Figure:
     """Our figures against the paper's."""
     panels = []
     for each in found:
-        values = []
+        values: list[dict[str, Any]] = []
         for chain, paper, ours in zip(each.names, each.paper, each.ours, strict=True):
             low, high = ours.interval
             told = f"{chain}: paper {paper:.1f} %, ours {ours.value:.1f} % [{low:.1f}, {high:.1f}]"

@@ -1,5 +1,7 @@
 """The lineage of all stages as a graph: a box a stage, an arrow to what starts from it."""
 
+from typing import Any
+
 import altair as alt
 
 from archobj_jax.study.report.evidence import Evidence
@@ -13,7 +15,8 @@ _KINDS = {"pretrain": COLOURS[1], "adapt": COLOURS[2], "finetune": COLOURS[3]}
 
 def lineage(evidence: Evidence, name: str, caption: str) -> Figure:
     """The graph, from left to right; a box leads to its stage's row in the table."""
-    boxes, edges = [], []
+    boxes: list[dict[str, Any]] = []
+    edges: list[dict[str, Any]] = []
     places: dict[str, tuple[int, int]] = {}
     below = 0
     for stage in evidence.graph:

@@ -7,6 +7,7 @@ from archobj_jax.study.report.adaptation import SpeedUp
 from archobj_jax.study.report.comparing import Ranking
 from archobj_jax.study.report.evidence import Chain, Evidence
 from archobj_jax.study.report.paper import Agreement
+from archobj_jax.study.report.scores import Difference
 from archobj_jax.study.report.stage_tables import anchor
 from archobj_jax.study.report.tables import Cell, Link, Table, bounds, figure
 from archobj_jax.training.lineage import counted
@@ -40,7 +41,7 @@ def averages(ranking: Ranking, name: str, title: str) -> Table:
                 ),
                 figure(None if behind is None else behind.value),
                 *bounds(None if behind is None else behind.interval),
-                _verdict(each is ranking.best, behind and behind.verdict),
+                _verdict(each is ranking.best, behind),
             ]
         )
     return Table(
@@ -55,10 +56,10 @@ def averages(ranking: Ranking, name: str, title: str) -> Table:
     )  # fmt: skip
 
 
-def _verdict(is_best: bool, verdict: str | None) -> str:
+def _verdict(is_best: bool, behind: Difference | None) -> str:
     if is_best:
         return "highest"
-    return "worse" if verdict == "higher" else "not told apart"
+    return "worse" if behind is not None and behind.verdict == "higher" else "not told apart"
 
 
 def data_sets(ranking: Ranking, name: str, title: str) -> Table:
