@@ -66,7 +66,8 @@ class Session:
             _say("Stopped; what was at work has saved. The same command goes on from there.")
             raise SystemExit(stopped.status) from None
         except UserError:
-            self.report()
+            if any(self.store.is_done(stage) for stage in self.graph):
+                self.report()
             raise
         self.report()
 
