@@ -40,7 +40,7 @@ def lineage(evidence: Evidence, name: str, caption: str) -> Figure:
                 "middle": depth * _COLUMN + _WIDE / 2, "centre": row * _ROW + _HIGH / 2,
                 "text": f"{pair} ({counted(tokens)}){about}",
                 "kind": stage.kind,
-                "state": "done" if done else "not done",
+                "done": done,
                 "told": f"{stage.label}: {stage.kind}, {'done' if done else 'not done'}",
                 "href": f"#{anchor(stage)}",
             }
@@ -67,27 +67,25 @@ def _chart(boxes: list[dict], edges: list[dict], wide: float, high: float) -> al
         return alt.Y(f"{field}:Q", axis=None, scale=alt.Scale(domain=[high, 0]))
 
     base = alt.Chart(alt.Data(values=boxes), width=wide, height=high)
-    kinds = alt.Color(
+    names = base.mark_text(fontSize=12).encode(
+        x=x("middle"), y=y("centre"), text="text:N", href="href:N", description="told:N"
+    )
+    kinds = alt.Stroke(
         "kind:N",
         scale=alt.Scale(domain=list(_KINDS), range=list(_KINDS.values())),
         legend=alt.Legend(orient="bottom", title=None),
     )
-    frames = base.mark_rect(fill="#ffffff", strokeWidth=2, cornerRadius=5).encode(
-        x=x("x"), x2="x2:Q", y=y("y"), y2="y2:Q",
-        stroke=kinds,
-        strokeDash=alt.StrokeDash(
-            "state:N",
-            scale=alt.Scale(domain=["done", "not done"], range=[[1, 0], [4, 3]]),
-            legend=alt.Legend(orient="bottom", title=None),
-        ),
-        href="href:N",
-        description="told:N",
-    )  # fmt: skip
-    names = base.mark_text(fontSize=12).encode(
-        x=x("middle"), y=y("centre"), text="text:N", href="href:N", description="told:N"
-    )
+    frames = [
+        alt.Chart(alt.Data(values=[box for box in boxes if box["done"] == done]))
+        .mark_rect(fill="#ffffff", strokeWidth=2, strokeDash=dash, cornerRadius=5)
+        .encode(
+            x=x("x"), x2="x2:Q", y=y("y"), y2="y2:Q", stroke=kinds,
+            href="href:N", description="told:N",
+        )
+        for done, dash in ((True, [1, 0]), (False, [4, 3]))
+    ]  # fmt: skip
     if not edges:
-        return alt.layer(frames, names)
+        return alt.layer(*frames, names)
     arrows = alt.Chart(alt.Data(values=edges)).mark_rule(color="#555555", size=1.5)
     lines = arrows.encode(x=x("x"), x2="x2:Q", y=y("y"), y2="y2:Q")
     heads = (
@@ -95,4 +93,4 @@ def _chart(boxes: list[dict], edges: list[dict], wide: float, high: float) -> al
         .mark_point(shape="triangle-right", filled=True, color="#555555", size=60, opacity=1)
         .encode(x=x("x2"), y=y("y2"))
     )
-    return alt.layer(lines, heads, frames, names)
+    return alt.layer(lines, heads, *frames, names)

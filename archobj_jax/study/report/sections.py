@@ -94,7 +94,7 @@ def _ranked(found: Sequence[Ranking], anchor: str, title: str, text: str) -> Sec
             figures.data_sets(
                 ranking,
                 f"{name}_data_sets",
-                f"{called}: each data set, the figure of the data set and of each of its prompts.",
+                f"{called}: each data set (diamonds) and each of its prompts (strokes).",
             )
         )
     texts = [text]
@@ -135,7 +135,9 @@ def _stages(evidence: Evidence) -> Section:
         text.append(f"{missing} of them are not done: this report is of the others.")
     text += evidence.graph.notes
     drawn = lineage_figure.lineage(
-        evidence, "lineage", "What starts from what; a box leads to its row below."
+        evidence,
+        "lineage",
+        "What starts from what; a box leads to its row below. Dashed ones are not done.",
     )
     return Section("stages", "Stages", text, [drawn], [stage_tables.stages(evidence)])
 
