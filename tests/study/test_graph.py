@@ -134,3 +134,11 @@ def test_a_size_or_pair_without_experiment_is_told():
 def test_a_mistake_in_a_binding_is_told():
     with pytest.raises(UserError, match="BATCH_SIZES"):
         fingerprints(bindings={"train": ("BATCH_SIZES=8",)})
+
+
+def test_budgets_in_flops_give_each_pair_steps_of_its_own():
+    chains = ("CD:FLM 3e12 FLOPs", "ED:MLM 3e12 FLOPs")
+    first, second = expand(dataclasses.replace(STUDY, chains=chains, evaluations=()))
+    assert first.total_steps < second.total_steps
+    for stage in (first, second):
+        assert stage.flops == pytest.approx(3e12, rel=0.5 / stage.total_steps)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from archobj_jax.errors import UserError
-from archobj_jax.study.report import adaptation, paper, scores
+from archobj_jax.study.report import adaptation, answer, paper, scores
 from archobj_jax.study.report.comparing import rankings
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.scores import Score, difference, over_seeds
@@ -263,3 +263,30 @@ def test_without_a_stage_done_there_is_nothing_to_report(tmp_path):
     of = study()
     with pytest.raises(UserError, match="nothing to report"):
         writing.write_report(of, graph(of), Store(str(tmp_path)))
+
+
+def test_the_question_says_how_budgets_were_matched(tmp_path):
+    made = evidence(tmp_path / "alike")
+    assert "all pairs are pretrained on as many tokens" in answer.question(made)
+    other = evidence(tmp_path / "unlike", chains=("CD:FLM 30 steps", "ND:MLM 20 steps"))
+    assert "on different numbers of tokens" in answer.question(other)
+
+
+def test_of_one_seed_every_sentence_says_what_its_interval_leaves_out(tmp_path):
+    made = evidence(tmp_path)
+    sentences = answer.answer(
+        rankings(made, "pretrain"), rankings(made, "finetune"), list(adaptation.speed_ups(made))
+    )
+    assert len(sentences) == 3
+    assert all("one seed" in sentence for sentence in sentences)
+    assert "is not told apart from any other" in sentences[0]
+    assert "is best" in sentences[1]
+
+
+def test_an_adaptation_that_does_not_get_there_is_told_so(tmp_path):
+    chains = ("ND:MLM 70 steps", "CD:FLM 30 steps → ND:MLM 10 steps")  # 8 - 7 = 1 against 4 - 2
+    made = evidence(tmp_path, chains=chains)
+    *_, last = answer.answer([], [], list(adaptation.speed_ups(made)))
+    assert last == (
+        "CD:FLM (3K) → ND:MLM (1K) did not reach the held-out loss of ND:MLM (7K) in 1 of 1 seeds."
+    )
