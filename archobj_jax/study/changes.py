@@ -31,8 +31,7 @@ def summary(graph: Graph, store: Store) -> str:
     superseding = {stage.label: stage for stage in graph if stage.label in old}
     lines = [f"{graph.name}: {len(graph)} stages, {len(kept)} done, {len(new)} to run."]
     if kept and elsewhere:
-        whose = "an earlier run" if not before else "another study or an earlier run"
-        lines.append(f"  {elsewhere} of those done were run by {whose}; they are reused.")
+        lines.append(f"  {elsewhere} of those done were run by another study; they are reused.")
     lines += [f"  to run: {stage.kind}: {stage.label}" for stage in new]
     for label, stage in superseding.items():
         lines.append(f"  superseded: {label}: {'; '.join(_why(stage, old[label], graph))}")

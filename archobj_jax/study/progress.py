@@ -64,8 +64,7 @@ class Progress:
         step, text = self._position()
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=False)
-            done = now - self._start if step is None else step
-            self._bar.update(round(done) - self._bar.n)
+            self._bar.n = round(now - self._start if step is None else step)
             self._bar.refresh()
         elif now - self._told > _LINE_SECONDS:
             self._told = now
@@ -75,7 +74,7 @@ class Progress:
     def end(self, how: str) -> None:
         """Says how the stage ended, and what came of it."""
         seconds = time.monotonic() - self._start
-        text = "" if self._stage.kind == "evaluate" else self._position()[1]
+        text = self._position()[1] if self._store.records(self._stage) else ""
         self.say(f"{how} in {seconds:,.0f} s  {text}".rstrip())
 
     def say(self, text: str) -> None:

@@ -115,7 +115,7 @@ class Runner:
                 f"  command: {command_line(self.store.arguments(stage, self.graph))}",
             ]
         if blocked:
-            lines.append("not run, since they start from these: ")
+            lines.append("not run, since they start from these:")
             lines += [f"- {stage.label}" for stage in blocked]
         lines.append("All others are done. Once that is mended, the same command goes on.")
         return "\n".join(lines)

@@ -164,7 +164,7 @@ def test_a_run_says_what_is_new_and_what_an_edit_supersedes_and_why(store):
 def test_stages_of_another_study_are_told_to_be_reused(store):
     run(graph(study(chains=CHAINS[:1], name="first")), store)
     text = changes.summary(graph(study(name="second")), store)
-    assert "4 of those done were run by an earlier run; they are reused" in text
+    assert "4 of those done were run by another study; they are reused" in text
 
 
 def test_commands_are_numbered_and_name_what_they_wait_for(store):
