@@ -25,6 +25,8 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 
 _SVG = "http://www.w3.org/2000/svg"
 _WIDTH = 460
+_SHORT = 24
+"""Letters of a chain's name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +92,9 @@ def data_sets(ranking: Ranking, name: str, caption: str) -> Figure:
         layers = [points.properties(data=data)]
         layers += [_chance(chances[group])] if group in chances else []
         panels.append(alt.layer(*layers).properties(title=group))
-    return Figure(name, caption, rendered(alt.concat(*panels, columns=2), name))
+    longest = max(len(each.chain.name) for each in ranking.scored)
+    columns = 2 if longest <= _SHORT else 1  # that two stand side by side on the page
+    return Figure(name, caption, rendered(alt.concat(*panels, columns=columns), name))
 
 
 def _marks(ranking: Ranking) -> Iterator[dict[str, Any]]:
