@@ -190,8 +190,8 @@ COMMANDS: Mapping[str, Command] = {
             ),
             (
                 "archobj plan --gin_file=t5x_configs/experiments/xxl/cd_flm.gin "
-                "--gin_file=t5x_configs/partitioning/xxl_v4_128.gin --topology=v4:4x4x4",
-                "the study's decoder on a v4-128, in some minutes",
+                "--topology=v4:4x4x4",
+                "the study's decoder on a v4-128, in a minute or two",
             ),
             (
                 "archobj plan --gin_file=t5x_configs/experiments/xxl/cd_flm.gin "

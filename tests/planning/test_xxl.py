@@ -11,7 +11,6 @@ def test_xxl_fits_a_v4_128_with_a_third_to_spare_and_half_of_t5xs_collectives(tm
     arguments = [
         "plan",
         "--gin_file=t5x_configs/experiments/xxl/cd_flm.gin",
-        "--gin_file=t5x_configs/partitioning/xxl_v4_128.gin",
         "--topology=v4:4x4x4",
         "--gin.plan.plan_cache_dir='runs/cache/plans_tests'",
         f"--json={out}",
