@@ -156,7 +156,8 @@ def _row(made: dict[str, Any]) -> tuple[str, ...]:
         f"{made['share_of_peak']:.0%}",
         f"{made['share_of_peak_modelled']:.0%}",
         f"{made['share_of_peak_bound']:.0%}",
-        f"{made['steps'] * seconds / 86400:.1f}",
+        # TRAIN_STEPS of a finetuning counts from where its checkpoint stands, which is not known.
+        "-" if made["experiment"].startswith("mtf") else f"{made['steps'] * seconds / 86400:.1f}",
         f"{made['compile_seconds']:.0f}",
     )
 
