@@ -21,7 +21,7 @@ from archobj_jax.commands import COMMANDS, JOINING, Command, Option
 from archobj_jax.errors import MachineError, UserError, did_you_mean, told
 from archobj_jax.hosts import joining
 
-_ACCELERATORS = ("/dev/accel*", "/dev/vfio/*", "/dev/nvidia*", "/dev/kfd", "/dev/dxg")
+_ACCELERATORS = (*joining.TPU_DEVICES, "/dev/nvidia*", "/dev/kfd", "/dev/dxg")
 """Devices of TPUs and GPUs."""
 
 _GIN_NAMES = ["--gin_file", "--gin_search_paths", "--gin.NAME"]
@@ -110,7 +110,7 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
         return
     from archobj_jax.hosts import together
 
-    with together.joined(place):
+    with together.joined(place, saves_when_stopped=command.saves_when_stopped):
         config.call(function, **arguments)
 
 

@@ -48,6 +48,7 @@ class Command:
         keeps_config: whether `function` is passed `operative_config`, which returns the gin text
             that sets the same again.
         joins: whether several processes run it as one; it then takes the flags `JOINING`.
+        saves_when_stopped: whether it acts upon SIGTERM itself.
     """
 
     function: str
@@ -60,6 +61,7 @@ class Command:
     gin_file: str | None = None
     keeps_config: bool = False
     joins: bool = False
+    saves_when_stopped: bool = False
 
 
 JOINING: Mapping[str, Option] = {
@@ -129,6 +131,7 @@ COMMANDS: Mapping[str, Command] = {
         },
         keeps_config=True,
         joins=True,
+        saves_when_stopped=True,
     ),
     "cache": Command(
         function="archobj_jax.data.cache:cache",

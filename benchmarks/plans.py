@@ -8,8 +8,8 @@ Runs `archobj plan` for each experiment of a size on each topology, with the lay
 t5x_configs/partitioning/ has for it: SIZE_TOPOLOGY_EXPERIMENT.gin, SIZE_TOPOLOGY_KIND.gin (kinds
 are cd, nd, ed, mtf_cd, …) or SIZE_TOPOLOGY.gin, whichever is there first, else the experiment's
 own. --search looks for one where there is none and writes it. Figures go to the folder, a JSON file
-a plan, and into the page's table. What was compiled is kept, and runs of one program share it. At
-size xxl a compilation takes minutes and some GiB. The last line is one JSON object; its ratio is
+a plan, and into the page's table. Runs of one program are planned once; what was compiled is kept.
+At size xxl a compilation takes minutes and some GiB. The last line is one JSON object; its ratio is
 the lowest predicted share of peak to 55%.
 """
 
@@ -26,11 +26,13 @@ TOPOLOGIES = {
     "v4:4x4x4": "v4-128", "v4:8x8x8": "v4-1024", "v5p:4x4x8": "v5p-256", "v6e:16x16": "v6e-256",
 }  # fmt: skip
 """By Cloud TPU's names."""
-PRETRAINING = ("cd_flm", "cd_mlm", "nd_plm", "nd_mlm", "ed_plm", "ed_mlm")
-FINETUNING = (
-    "mtf_cd_from_cd_flm", "mtf_cd_from_cd_mlm", "mtf_nd_from_cd_flm", "mtf_nd_from_nd_plm",
-    "mtf_nd_from_nd_mlm", "mtf_ed_from_ed_plm", "mtf_ed_from_ed_mlm",
-)  # fmt: skip
+SAME_PROGRAM = {
+    "cd_flm": ("cd_mlm",), "nd_plm": ("nd_mlm",), "ed_plm": (), "ed_mlm": (),
+    "mtf_cd_from_cd_flm": ("mtf_cd_from_cd_mlm",),
+    "mtf_nd_from_nd_mlm": ("mtf_nd_from_cd_flm", "mtf_nd_from_nd_plm"),
+    "mtf_ed_from_ed_mlm": ("mtf_ed_from_ed_plm",),
+}  # fmt: skip
+"""What is planned, and for each the runs whose step is the same but for their data."""
 WANTED_SHARE = 0.55
 LAYOUTS = Path("t5x_configs/partitioning")
 BEGIN, END = "<!-- plans: begin -->", "<!-- plans: end -->"
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="xxl")
     parser.add_argument("--topologies", default=",".join(TOPOLOGIES))
-    parser.add_argument("--experiments", default=",".join(PRETRAINING + FINETUNING))
+    parser.add_argument("--experiments", default=",".join(SAME_PROGRAM))
     parser.add_argument("--folder", type=Path, default=Path("docs/plans"))
     parser.add_argument("--page", type=Path, default=Path("docs/plans.md"))
     parser.add_argument("--search", action="store_true")
@@ -137,7 +139,8 @@ def table(made: Sequence[dict[str, Any]]) -> str:
 
 
 def _row(made: dict[str, Any]) -> tuple[str, ...]:
-    run = f"{made['size']}/{made['experiment']}"
+    same = SAME_PROGRAM.get(made["experiment"], ())
+    run = f"{made['size']}/{', '.join((made['experiment'], *same))}"
     if "error" in made:
         reason = made["error"].splitlines()[0].replace("|", "/")
         return (run, made["on"], made["layout"], "-", reason, *("-",) * 7)

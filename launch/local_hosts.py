@@ -37,6 +37,7 @@ FLAGS = {
     "grace": Flag("seconds that processes may go on after one has failed (120)", float, 120.0),
 }
 
+_READER = "output of process"
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -120,7 +121,8 @@ def _start(
     except FileNotFoundError:
         raise UserError(f"{command[0]} is not installed here, or not in PATH.") from None
     if shown:
-        threading.Thread(target=_show, args=(index, process), daemon=True).start()
+        name = f"{_READER} {index}"
+        threading.Thread(target=_show, args=(index, process), daemon=True, name=name).start()
     return process
 
 
@@ -172,4 +174,7 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"], grace: float) -> list[
                 processes[index].kill()
                 processes[index].wait()
         time.sleep(0.05)
+    for thread in threading.enumerate():  # last lines may still be on their way
+        if thread.name.startswith(_READER):
+            thread.join(timeout=1.0)
     return [code if code >= 0 else 128 - code for code in (p.returncode for p in processes)]

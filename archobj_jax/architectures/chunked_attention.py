@@ -28,6 +28,7 @@ from archobj_jax.architectures.attention_parts import (
 from archobj_jax.architectures.masks import Mask, Places
 from archobj_jax.architectures.network import ATTENDED, NetworkConfig
 from archobj_jax.architectures.products import transposed_product
+from archobj_jax.errors import UserError
 from archobj_jax.partitioning.rules import cut_along, mapped, row_shards, shard_shape
 from archobj_jax.shapes import Array, Float, checked
 
@@ -69,7 +70,13 @@ class ChunkedAttention:
         dropout: Dropout | None,
     ) -> Float[Array, "B L H K"]:
         """See `AttentionKernel`. H/G query heads in a row share a key-value head."""
-        rows, _, heads, _ = query.shape
+        rows, length, heads, _ = query.shape
+        if both := {*cut_along(length, "length")} & {*cut_along(heads, "heads")}:
+            raise UserError(
+                f"Partitioner.rules lay 'length' and 'heads' both on {', '.join(sorted(both))}, "
+                "which NetworkConfig.attention_kernel = 'chunked' cannot do; lay 'length' on "
+                "'sequence'."
+            )
         kept = None if dropout is None else dropout.kept(rows, heads, key.shape[1])
         query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
         parts = heads // shard_shape(query.shape, _HEADS)[1]
@@ -193,7 +200,7 @@ def _backward(
     gradient: Array,
 ) -> tuple[Array, ...]:
     """The gradients of query, key, value and, if there is one, bias (float32), as `dense_attention`
-    has them."""
+    has them; the bias's is summed from those of logits in the dtype of queries."""
     chunks = _Chunks.of(query, key, how.chunk_bytes)
     groups = chunks.groups
 

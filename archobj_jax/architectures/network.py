@@ -89,6 +89,15 @@ class NetworkConfig:
             raise UserError(f"NetworkConfig.dropout_rate = {self.dropout_rate}: must be in [0, 1).")
         if self.positions == "rope" and self.head_dim % 2:
             raise UserError(f"NetworkConfig.head_dim = {self.head_dim}: rope needs an even one.")
+        if self.relative_buckets < 4:
+            raise UserError(
+                f"NetworkConfig.relative_buckets = {self.relative_buckets}: must be at least 4."
+            )
+        if self.relative_max_distance <= self.relative_buckets // 2:
+            raise UserError(
+                f"NetworkConfig.relative_max_distance = {self.relative_max_distance}: must exceed "
+                f"half of relative_buckets = {self.relative_buckets}, which are exact offsets."
+            )
         self._check_choice("positions", self.positions, POSITIONS)
         self._check_choice("remat_policy", self.remat_policy, REMAT_POLICIES)
         self._check_choice("dtype", self.dtype, DTYPES)

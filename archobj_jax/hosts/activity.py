@@ -5,6 +5,9 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
+IDLE = "waiting for somebody to type"
+"""The phase that may last."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Doing:

@@ -26,7 +26,8 @@ _SLURM = (
     "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"
 )  # fmt: skip
 _OPEN_MPI = "OMPI_MCA_orte_hnp_uri"
-_TPUS = ("/dev/accel*", "/dev/vfio/*")
+TPU_DEVICES = ("/dev/accel*", "/dev/vfio/[0-9]*")
+"""Files of TPUs; /dev/vfio/vfio is there on any Linux."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,8 @@ def told_place(flags: Mapping[str, object]) -> Place | None:
             values[name] = os.environ[variable]
     names = {name: f"--{name} ({VARIABLES[name]})" for name in VARIABLES}
     missing = [names[name] for name in VARIABLES if name not in values]
-    if not values or (missing and _detectable()):
+    flagged = any(flags.get(name) is not None for name in VARIABLES)
+    if not values or (missing and not flagged and _detectable()):
         return None
     if missing:
         raise UserError(
@@ -143,7 +145,7 @@ def _detectable() -> bool:
 def on_tpus() -> bool:
     """Whether this machine has TPUs, and JAX may use them; asks no driver and no network."""
     wanted = os.environ.get("JAX_PLATFORMS", "tpu").startswith("tpu")
-    return wanted and any(glob.glob(pattern) for pattern in _TPUS)
+    return wanted and any(glob.glob(pattern) for pattern in TPU_DEVICES)
 
 
 def _later(timeout: float) -> int:

@@ -1,5 +1,6 @@
 """Google Cloud's notices that a host will be taken away, as the SIGTERM that a run saves upon."""
 
+import http.client
 import os
 import signal
 import sys
@@ -12,6 +13,9 @@ _HOST = "metadata.google.internal"
 _NOTICES = {"maintenance-event": ("NONE",), "preempted": ("FALSE",)}
 """What of an instance's metadata tells, and the values that tell nothing
 (docs.cloud.google.com/compute/docs/metadata/getting-live-migration-notice, and /preemptible)."""
+
+_ASKED = 300
+"""Seconds after which the server answers though nothing has changed."""
 
 _RETRY = 30.0
 
@@ -36,7 +40,9 @@ def _wait(host: str, name: str, nothing: tuple[str, ...], told: threading.Lock) 
     while not value or value in nothing:
         try:
             value, tag = _changed(host, name, tag)
-        except OSError:  # the server restarts, or this network has none
+        except TimeoutError:
+            continue
+        except (OSError, http.client.HTTPException):  # it restarts, or this network has none
             time.sleep(_RETRY)
     if told.acquire(blocking=False):
         print(f"archobj: the host will go away ({name}: {value})", file=sys.stderr, flush=True)
@@ -47,9 +53,10 @@ def _wait(host: str, name: str, nothing: tuple[str, ...], told: threading.Lock) 
 def _changed(host: str, name: str, tag: str) -> tuple[str, str]:
     """The value of `name` and its tag, once the tag is not `tag`."""
     request = urllib.request.Request(
-        f"http://{host}/computeMetadata/v1/instance/{name}?wait_for_change=true&last_etag={tag}",
+        f"http://{host}/computeMetadata/v1/instance/{name}?wait_for_change=true&last_etag={tag}"
+        f"&timeout_sec={_ASKED}",
         headers={"Metadata-Flavor": "Google"},
     )
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(request, timeout=600) as answer:
+    with direct.open(request, timeout=2 * _ASKED) as answer:
         return answer.read(64).decode(errors="replace").strip(), answer.headers.get("ETag", "0")

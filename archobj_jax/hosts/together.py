@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -20,7 +21,7 @@ _EXCHANGE = re.compile(
 
 
 @contextlib.contextmanager
-def joined(flags: Mapping[str, object]) -> Iterator[None]:
+def joined(flags: Mapping[str, object], *, saves_when_stopped: bool) -> Iterator[None]:
     """Joins the other processes, if there are others, and watches them while entered.
 
     On TPUs it listens for the notices of Google Cloud too.
@@ -30,13 +31,19 @@ def joined(flags: Mapping[str, object]) -> Iterator[None]:
 
     Args:
       flags: `commands.JOINING` with the values given.
+      saves_when_stopped: whether what runs inside asks JAX's preemption service whether to stop;
+        what does not is ended by SIGTERM, all processes with it, with status 75.
     """
     timeout = flags["join_timeout"]
     assert isinstance(timeout, float)
+    # Else JAX takes SIGTERM for itself, and nobody asks it.
+    jax.config.update("jax_enable_preemption_service", saves_when_stopped)
     several = joining.join(flags, timeout=timeout)
     if joining.on_tpus():
         maintenance.watch()
     with Watch() as watch:
+        if several and not saves_when_stopped:
+            signal.signal(signal.SIGTERM, lambda *_: _stop(watch))
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:
@@ -47,6 +54,12 @@ def joined(flags: Mapping[str, object]) -> Iterator[None]:
             watch.fail(status, message.removeprefix("archobj: error: "))
             sys.stdout.flush()
             os._exit(status)
+
+
+def _stop(watch: Watch) -> None:
+    print("archobj: stopped by SIGTERM", file=sys.stderr, flush=True)
+    watch.fail(PREEMPTED, "it was stopped by SIGTERM")
+    os._exit(PREEMPTED)
 
 
 def _told(error: BaseException, watch: Watch) -> tuple[int, str]:

@@ -17,7 +17,7 @@ import jax
 from jax._src import distributed  # no public name gives the coordination service's client
 
 from archobj_jax.errors import PREEMPTED
-from archobj_jax.hosts.activity import ACTIVITY
+from archobj_jax.hosts.activity import ACTIVITY, IDLE
 
 PERIOD = 1.0
 """Seconds between pulses."""
@@ -70,8 +70,8 @@ class Watch:
             self._client.key_value_set(_FAILURE, cause)
         except jax.errors.JaxRuntimeError:
             return  # another has failed before, or process 0 is gone: they know
-        if self._index == 0:  # whose end is that of the service
-            time.sleep(GRACE)
+        if self._index == 0:  # with which the service ends: the others are to hear of it before
+            time.sleep(GRACE + 5 * PERIOD)
 
     def cause(self) -> tuple[int, str] | None:
         """Status and reason of another process's end, if it told; waits a little for it to."""
@@ -145,7 +145,11 @@ class Watch:
         """Process 0 says what every process has been doing for longer than is usual."""
         if self._index > 0 or not self._seen:
             return
-        stalled = {i: p for i, p in self._seen.items() if p["seconds"] > self._patience}
+        stalled = {
+            process: pulse
+            for process, pulse in self._seen.items()
+            if pulse["seconds"] > self._patience and pulse["phase"] != IDLE
+        }
         if len(stalled) < len(self._seen):
             if not stalled:
                 self._patience = self._stalled

@@ -8,6 +8,7 @@ import jax
 from etils import epath
 
 from archobj_jax.errors import UserError
+from archobj_jax.hosts.activity import ACTIVITY, IDLE
 from archobj_jax.inference.decoding import Generated, Generation, OnText
 from archobj_jax.inference.predictor import Predictor
 
@@ -58,7 +59,7 @@ def converse(predictor: Predictor, config: Generation) -> None:
         raise UserError("--interactive reads one standard input; it runs in one process only.")
     typed = sys.stdin.isatty()
     number = 0
-    while (prompt := _line("> " if typed else "")) is not None:
+    while (prompt := _typed("> " if typed else "")) is not None:
         try:
             _write(predictor, prompt, config, number=number, stream=True)
         except KeyboardInterrupt:
@@ -66,6 +67,11 @@ def converse(predictor: Predictor, config: Generation) -> None:
         number += 1
     if typed:
         _print("\n")
+
+
+def _typed(prompt: str) -> str | None:
+    with ACTIVITY.phase(IDLE):
+        return _line(prompt)
 
 
 def _write(

@@ -9,6 +9,7 @@ import jax
 from archobj_jax.data import loader
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.evaluation.infer_eval import InferenceEvaluator
+from archobj_jax.hosts.activity import ACTIVITY
 from archobj_jax.training.chunked_loss import LossSums
 from archobj_jax.training.placement import Placement
 from archobj_jax.training.state import Blueprint
@@ -49,7 +50,10 @@ class HeldOut:
         """
         results = {}
         for task, batches in self.batches.items():
-            parts = [self.step(params, self.placement.put(rows)) for rows in batches]
+            parts = []
+            for rows in batches:
+                parts.append(self.step(params, self.placement.put(rows)))
+                ACTIVITY.goes_on()
             sums = jax.tree.map(lambda *xs: float(sum(xs)), *jax.device_get(parts))
             means = {name: float(value) for name, value in sums.means().items()}
             results[task] = {**means, "target_tokens": sums.weights}

@@ -20,9 +20,9 @@ from archobj_jax.training.reporting import write_text
 FILE = "goodput.json"
 
 LOSSES = ("start", "input", "evaluation", "saving", "redone", "down")
-"""Where time goes beside steps: from `archobj train`'s begin to the first step (restoring and
-compiling), waiting for input, evaluations, saves, steps that a life had not saved and another made
-again, and between lives."""
+"""Where time goes beside steps: from the begin of `train` to the first step (restoring and
+compiling; not imports and joining), waiting for input, evaluations, saves, steps that a life had
+not saved and another made again, and between lives."""
 
 
 class Goodput:
@@ -76,10 +76,14 @@ class Goodput:
         self._seconds["steps"] += steps
         self._seconds["input"] += waited
 
-    def saved(self, step: int, *, finished: bool) -> None:
-        """What was done until `step` will not be lost; `finished` is whether all is done."""
+    def saved(self, step: int) -> None:
+        """What was done until `step` will not be lost."""
         self._at_saves[step] = self._seconds["steps"]
-        self._keep(finished)
+        self._keep(finished=False)
+
+    def finish(self) -> None:
+        """All is done: the time until somebody asks for more steps is nobody's loss."""
+        self._keep(finished=True)
 
     def record(self) -> dict[str, float]:
         """Shares of all time so far: `goodput`, and `lost_to_…` for the rest; also kept."""

@@ -92,6 +92,7 @@ class TrainingLoop:
                         report.say(f"Stopped by {termination.reason}; saved at step {number:,}.")
                         raise SystemExit(termination.status)
                 self.checkpoints.wait()
+                self.goodput.finish()
         except NonFiniteError as error:
             self.checkpoints.wait()
             raise UserError(self._nonfinite_message(error.step)) from error
@@ -112,15 +113,24 @@ class TrainingLoop:
         else:
             report.progress(number, "" if meter.loss is None else f"loss {meter.loss:.4f}")
         loss = None
+        if stopping:  # there may be little time: what is evaluated after it is not its loss
+            self._save(number, state, meter, report, loss)
         if number % self.evaluation.period == 0 or last:
             loss = self._evaluate(number, state, meter, report)
-        if number % self.save_period == 0 or last or stopping:
-            with meter.paused(), self.goodput.spending("saving"):
-                report.flush()
-                stage = self.start.stage.at(number, meter.tokens, meter.skipped_steps)
-                lineage = [dataclasses.asdict(each) for each in (*self.start.ancestors, stage)]
-                self.checkpoints.save(state, {**self.about, "lineage": lineage}, loss=loss)
-            self.goodput.saved(number, finished=last)
+        if not stopping and (number % self.save_period == 0 or last):
+            self._save(number, state, meter, report, loss)
+
+    def _save(
+        self, number: int, state: TrainState, meter: Meter, report: Report, loss: float | None
+    ) -> None:
+        steps, waited = meter.claim()
+        self.goodput.add(steps=steps, waited=waited)
+        with meter.paused(), self.goodput.spending("saving"):
+            report.flush()
+            stage = self.start.stage.at(number, meter.tokens, meter.skipped_steps)
+            lineage = [dataclasses.asdict(each) for each in (*self.start.ancestors, stage)]
+            self.checkpoints.save(state, {**self.about, "lineage": lineage}, loss=loss)
+        self.goodput.saved(number)
 
     def _evaluate(
         self, number: int, state: TrainState, meter: Meter, report: Report

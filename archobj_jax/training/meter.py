@@ -35,7 +35,8 @@ class Meter:
       stop_on_nonfinite: whether `flush` raises for a step that was not finite.
 
     Attributes:
-      working, waiting: seconds of the last interval, in steps and waiting for input.
+      working, waiting: seconds of the last interval, in steps and waiting for input, but for what
+        `claim` has returned of it.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Meter:
     def _begin_interval(self) -> None:
         self._start = time.perf_counter()
         self._paused = self._waited = 0.0
+        self._claimed = (0.0, 0.0)
         self._steps = 0
         self._interval_tokens = 0.0
 
@@ -104,11 +106,19 @@ class Meter:
             self._interval_tokens += tokens
             self.tokens += tokens
 
+    def claim(self) -> tuple[float, float]:
+        """Seconds in steps and waiting for input since the last record or claim."""
+        self.flush()
+        seconds = time.perf_counter() - self._start - self._paused
+        before, self._claimed = self._claimed, (seconds - self._waited, self._waited)
+        return self._claimed[0] - before[0], self._claimed[1] - before[1]
+
     def record(self) -> dict[str, float]:
         """Ends the interval: the last step's metrics, and the interval's speeds and shares."""
         self.flush()
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
-        self.working, self.waiting = seconds - self._waited, self._waited
+        working, waiting = self._claimed
+        self.working, self.waiting = seconds - self._waited - working, self._waited - waiting
         flops_per_second = self._steps * self._step_flops / seconds
         record = {
             **self._last,

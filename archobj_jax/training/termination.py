@@ -12,7 +12,9 @@ from archobj_jax.errors import INTERRUPTED, PREEMPTED
 
 
 class Termination:
-    """While entered, SIGTERM and Ctrl-C are noted; a second one ends the process at once.
+    """While entered, SIGTERM and Ctrl-C are noted; a second Ctrl-C ends the process at once.
+
+    A second SIGTERM does not: one follows when a machine is shut down that was told of before.
 
     Attributes:
       reason: which of them was noted.
@@ -41,8 +43,7 @@ class Termination:
         self._noted = True
         if number == signal.SIGINT:
             self.reason, self.status = "Ctrl-C", INTERRUPTED
-        for each, previous in self._previous.items():
-            signal.signal(each, previous)
+        signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
 
     def requested(self, step: int) -> bool:
         """Whether to stop after `step`; the same answer on all processes."""

@@ -14,6 +14,8 @@ from archobj_jax.architectures.attention_parts import Dropout, Structure
 from archobj_jax.architectures.chunked_attention import ChunkedAttention
 from archobj_jax.architectures.dense_attention import XlaAttention
 from archobj_jax.architectures.masks import BIDIRECTIONAL, CAUSAL, PREFIX, Mask, Places
+from archobj_jax.errors import UserError
+from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.partitioning.rules import activated
 from tests import tiny
 
@@ -172,3 +174,13 @@ def test_bfloat16_is_as_near_to_float32_as_the_dense_one():
         return float(jnp.sqrt(jnp.mean(jnp.square(out - exact))))
 
     assert error(ChunkedAttention(case.chunk_bytes)) < 1.2 * error(XlaAttention())
+
+
+def test_lengths_and_heads_on_one_mesh_axis_are_refused():
+    partitioner = Partitioner(tensor=2, rules=(("length", ("tensor",)),))
+    rules = partitioner.logical_axis_rules(partitioner.mesh(jax.devices()[:2]))
+    query = jnp.zeros((2, 8, 4, 4))
+    places = Places.of(jnp.ones((2, 8), jnp.int32))
+    structure = Structure(places, places, BIDIRECTIONAL)
+    with activated(rules), pytest.raises(UserError, match="'length' and 'heads' both on tensor"):
+        ChunkedAttention()(query, query, query, structure=structure, bias=None, dropout=None)

@@ -15,6 +15,7 @@ from archobj_jax.architectures.positions import (
     relative_position_bucket,
     rotate,
 )
+from archobj_jax.errors import UserError
 from archobj_jax.partitioning.rules import activated
 from tests import tiny
 
@@ -110,3 +111,15 @@ def test_looking_up_by_products_finds_the_same_entries(tables: int, rows: int, d
     table = jnp.asarray(rng.normal(size=(tables, 4, 8)), dtype)
     bucket = jnp.asarray(rng.integers(0, 8, (rows, 5, 6)), jnp.int32)
     np.testing.assert_array_equal(_multiplied(table, bucket), _taken(table, bucket))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"relative_buckets": 2}, "relative_buckets = 2: must be at least 4"),
+        ({"relative_max_distance": 16}, "relative_max_distance = 16: must exceed half of"),
+    ],
+)
+def test_buckets_that_cannot_be_are_refused(sizes, said):
+    with pytest.raises(UserError, match=said):
+        tiny.network(**sizes)

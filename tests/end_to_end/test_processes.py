@@ -57,15 +57,18 @@ def test_killed_at_one_of_two_the_other_ends_and_the_restart_is_the_run(two, tmp
     assert runs.metrics(tmp_path) == steps
 
 
-def test_a_mistake_at_one_of_two_ends_both_with_its_message(tmp_path):
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_mistake_at_one_of_two_ends_both_with_its_message(tmp_path, who):
     arguments = runs.arguments(tmp_path, TRAIN_STEPS=4)
     mistaken = [*arguments, "--gin.MIXTURE_OR_TASK_NAME=words_fulllm"]
-    codes, printed = several.ended(several.start([arguments, mistaken]))
+    each = [arguments, arguments]
+    each[who] = mistaken
+    codes, printed = several.ended(several.start(each))
     assert codes == [2, 2], printed
     for _, errors in printed:
         assert "words_fulllm" in errors
         assert "Traceback" not in errors
-    assert "process 1" in printed[0][1]
+    assert f"process {who}" in printed[1 - who][1]
 
 
 def test_sigterm_to_one_of_two_stops_both_at_one_step(tmp_path):

@@ -1,5 +1,6 @@
 """Joining: what flags and variables must say, and that no wait is endless."""
 
+import fnmatch
 import subprocess
 import sys
 import time
@@ -40,6 +41,17 @@ def test_flags_come_before_variables(monkeypatch):
     assert joining.told_place(flags("b:2", index=0)) == joining.Place("b:2", 3, 0)
 
 
+def test_the_control_file_of_vfio_that_any_linux_has_is_no_tpu(monkeypatch):
+    def there(pattern):
+        return [name for name in ("/dev/vfio/vfio",) if fnmatch.fnmatch(name, pattern)]
+
+    monkeypatch.setattr("glob.glob", there)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert not joining.on_tpus()
+    monkeypatch.setattr("glob.glob", lambda pattern: ["/dev/vfio/0"] if "vfio" in pattern else [])
+    assert joining.on_tpus()
+
+
 def test_on_slurm_what_is_not_said_is_left_to_the_cluster(monkeypatch):
     for name in joining._SLURM:
         monkeypatch.setenv(name, "2")
@@ -53,6 +65,7 @@ def test_on_slurm_what_is_not_said_is_left_to_the_cluster(monkeypatch):
     ("given", "said"),
     [
         (flags("a:1"), "without --process_count (JAX_NUM_PROCESSES), --process_index"),
+        (flags(count=2), "--process_count (JAX_NUM_PROCESSES) given without"),
         (flags("a:1", 2, 2), "--process_index (JAX_PROCESS_ID) = 2: must be below the count, 2"),
         (flags("a:1", -2, 0), "--process_count (JAX_NUM_PROCESSES) = -2: expected a whole number"),
         (flags("a", 2, 0), "--coordinator_address (JAX_COORDINATOR_ADDRESS) = a: expected HOST:P"),
