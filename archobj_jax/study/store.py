@@ -19,6 +19,7 @@ from typing import Any, Literal
 from etils import epath
 
 from archobj_jax.study.graph import Graph, Stage
+from archobj_jax.training import restoring
 from archobj_jax.training.reporting import METRICS_FILE, write_text
 
 State = Literal["done", "failed", "begun", "ready", "waiting"]
@@ -76,10 +77,14 @@ class Store:
     def complete(self, stage: Stage) -> bool:
         """Whether what the stage's command writes last is there."""
         if stage.kind != "evaluate":
-            last = f"checkpoints/checkpoint_{stage.total_steps}"
-            return self.path(stage, last).exists()
+            return self.newest_step(stage) == stage.total_steps
         path = self.results(stage)
         return path is not None and '"failed": {}' in path.read_text()
+
+    def newest_step(self, stage: Stage) -> int:
+        """The step of the newest committed checkpoint of a training stage; -1 if it has none."""
+        steps = restoring.committed_steps(self.path(stage, "checkpoints"))
+        return max(steps, default=-1)
 
     def results(self, stage: Stage) -> epath.Path | None:
         """The results file of an evaluation, if it is there."""

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from archobj_jax.training.sealing import content_sha256
 from archobj_jax.training.state import TrainState, flatten
 
 PREFIX = "checkpoint"
+_COMMITTED = "commit_success.txt"
 _UNREADABLE = (PermissionError, ConnectionError, TimeoutError)
 _UNREADABLE_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 """How TensorStore says that a storage did not answer, whatever lies there."""
@@ -42,13 +43,18 @@ def find_checkpoint(path: str, *, binding: str = "CHECKPOINT_PATH") -> epath.Pat
       binding: what the user set it by, for errors.
 
     Raises:
-      UserError: there is none; names what there is.
+      UserError: there is none that was committed; names what there is.
     """
     given = epath.Path(path) if "://" in path else epath.Path(os.path.abspath(path))
     if (given / "state").exists():
+        if not is_committed(given):
+            raise UserError(
+                f"{binding}: {path} was not written to its end (it lacks {_COMMITTED}, which comes "
+                f"last in a bucket); expected a committed one.{_nearby(given)}"
+            )
         return given
     for folder in (given / "checkpoints", given):
-        steps = sorted(_steps_in(folder))
+        steps = committed_steps(folder)
         if steps:
             return folder / f"{PREFIX}_{steps[-1]}"
     what = "exists but holds no checkpoint" if given.exists() else "does not exist"
@@ -59,22 +65,34 @@ def find_checkpoint(path: str, *, binding: str = "CHECKPOINT_PATH") -> epath.Pat
 
 
 def has_checkpoint(model_dir: str) -> bool:
-    """Whether a run has a checkpoint, intact or not."""
-    return any(True for _ in _steps_in(epath.Path(model_dir) / "checkpoints"))
+    """Whether a run has a committed checkpoint, intact or not."""
+    return bool(committed_steps(epath.Path(model_dir) / "checkpoints"))
 
 
-def _steps_in(folder: epath.Path) -> Iterable[int]:
+def committed_steps(folder: epath.Path) -> list[int]:
+    """Steps of the checkpoints in a folder that were written to their end, ascending."""
     if not folder.is_dir():
-        return
+        return []
+    found = []
     for child in folder.iterdir():
         prefix, _, step = child.name.rpartition("_")
-        if prefix == PREFIX and step.isdigit():
-            yield int(step)
+        if prefix == PREFIX and step.isdigit() and is_committed(child):
+            found.append(int(step))
+    return sorted(found)
+
+
+def is_committed(path: epath.Path) -> bool:
+    """Whether a checkpoint was written to its end, as Orbax marks it.
+
+    On a file system its folder gets its name last. In a bucket, where nothing can be renamed at
+    once, the folder has its name from the beginning and a commit file is written last.
+    """
+    return bool(ocp.path.step.is_checkpoint_finalized(path))
 
 
 def _nearby(path: epath.Path) -> str:
     folder = path.parent if path.parent.name == "checkpoints" else path.parent / "checkpoints"
-    steps = sorted(_steps_in(folder))
+    steps = committed_steps(folder)
     names = ", ".join(f"{PREFIX}_{step}" for step in steps)
     return f" In {folder} lie {names}." if steps else ""
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from orbax.checkpoint._src.path import gcs_utils
 
 from archobj_jax.errors import UserError
 from archobj_jax.study import changes, execution, status, submitting
@@ -58,6 +59,16 @@ def test_a_stage_done_by_a_command_that_was_submitted_counts_as_done(store):
     (store.path(first, "checkpoints") / "checkpoint_30").mkdir(parents=True)
     assert store.state(first, of) == "done"
     assert run(of, store)[0][0] != first.folder
+
+
+def test_a_last_checkpoint_that_was_cut_off_in_a_bucket_is_not_done(store, monkeypatch):
+    monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda path: True)
+    first = next(iter(graph(study())))
+    last = store.path(first, "checkpoints") / "checkpoint_30"
+    last.mkdir(parents=True)
+    assert not store.is_done(first)
+    (last / "commit_success.txt").write_text("")
+    assert store.is_done(first)
 
 
 @pytest.mark.parametrize("passing", [74, 75, -9, 137])
