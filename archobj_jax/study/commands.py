@@ -30,7 +30,7 @@ def study(
 
     Raises:
       UserError: a mistake in the study; or, after all else is done, stages that failed.
-      SystemExit: told to stop; the stage at work has saved.
+      SystemExit: told to stop, and the stage at work has ended.
     """
     if action not in _ACTIONS:
         raise UserError(

@@ -15,11 +15,16 @@ _POLL_SECONDS = 0.5
 
 
 class StoppedError(BaseException):
-    """We were told to stop; the stage has saved, and `status` is to be ours."""
+    """We were told to stop, and the stage's process has ended.
 
-    def __init__(self, status: int):
-        super().__init__(status)
-        self.status = status
+    Attributes:
+      status: that is to be ours.
+      ended: exit status of the stage's process, negative for a signal.
+    """
+
+    def __init__(self, status: int, ended: int):
+        super().__init__(status, ended)
+        self.status, self.ended = status, ended
 
 
 @contextlib.contextmanager
@@ -63,7 +68,7 @@ def execute(
       progress: called again and again while it runs.
 
     Raises:
-      StoppedError: Ctrl-C or SIGTERM reached us; the process was told, and has saved and ended.
+      StoppedError: Ctrl-C or SIGTERM reached us; the process was told, and has ended.
     """
     with log.open("ab") as output, _told_to_stop() as told:
         process = subprocess.Popen(
@@ -85,7 +90,8 @@ def execute(
                 passed_on = True
             progress()
         if told:
-            raise StoppedError(INTERRUPTED if told[0] == signal.SIGINT else PREEMPTED)
+            ours = INTERRUPTED if told[0] == signal.SIGINT else PREEMPTED
+            raise StoppedError(ours, ended=status)
         return status
 
 

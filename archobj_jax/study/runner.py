@@ -69,14 +69,15 @@ class Runner:
             if self.store.is_done(stage):
                 progress.end("done by another process")
                 return None
-            self.store.begin(stage, self.graph)
+            log = folder / "log.txt"
             for attempt in range(1, self.attempts + 1):
-                status = self._attempt(stage, folder, lock, progress)
+                before = log.stat().st_size if log.exists() else 0
+                status = self._attempt(stage, log, lock, progress)
                 if status == 0:
                     self.store.finish(stage)
                     progress.end("done")
                     return None
-                why = _why(status, folder / "log.txt")
+                why = _why(status, log, before)
                 if not _passing(status) or attempt == self.attempts:
                     break
                 pause = self.pause * 2 ** (attempt - 1)
@@ -85,25 +86,36 @@ class Runner:
             progress.end(f"FAILED, {why.splitlines()[0]}")
             return why
 
-    def _attempt(self, stage: Stage, folder: Path, lock: int, progress: Progress) -> int:
+    def _attempt(self, stage: Stage, log: Path, lock: int, progress: Progress) -> int:
         start = time.time()
+        self.store.begin(stage, self.graph, started=start)
         status = 1
         try:
             status = self.execute(
                 self.store.arguments(stage, self.graph),
-                log=folder / "log.txt",
+                log=log,
                 lock=lock,
                 environment=self.environment,
                 progress=progress.update,
             )
         except execution.StoppedError as stopped:
-            status = stopped.status
+            status = 0 if stopped.ended == 0 else stopped.status
+            progress.end(self._stopped(stage, stopped.ended))
             raise
         finally:
             self.store.add_attempt(
                 stage, {"status": status, "seconds": time.time() - start, "started": start}
             )
         return status
+
+    def _stopped(self, stage: Stage, ended: int) -> str:
+        """How a stage ended that was told to stop, and what it goes on from."""
+        how = f"stopped with {_how(ended)}"
+        if stage.evaluation is not None or ended == 0:
+            return how
+        newest = self.store.newest_step(stage)
+        steps = f"{newest - stage.start_step:,} of {stage.total_steps - stage.start_step:,}"
+        return f"{how}, checkpoint at step {steps}" if newest >= 0 else f"{how}, no checkpoint yet"
 
     def _told(self, failed: Mapping[str, str], blocked: list[Stage]) -> str:
         lines = [f"{len(failed)} of {len(self.graph)} stages failed:"]
@@ -125,9 +137,14 @@ def _passing(status: int) -> bool:
     return status in (MACHINE_ERROR, PREEMPTED) or status < 0 or status >= 128
 
 
-def _why(status: int, log: Path) -> str:
-    how = f"signal {-status}" if status < 0 else f"exit status {status}"
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _why(status: int, log: Path, before: int) -> str:
+    """How an attempt ended, and what it logged of it after the `before` bytes of older ones."""
+    written = log.read_bytes()[before:] if log.exists() else b""
+    lines = written.decode(errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("archobj: error: ")]
     told = errors[-1:] or lines[-_LINES:]
-    return "\n".join([how, *(f"  {line}" for line in told)])
+    return "\n".join([_how(status), *(f"  {line}" for line in told)])

@@ -63,7 +63,7 @@ class Session:
         try:
             runner.run()
         except execution.StoppedError as stopped:
-            _say("Stopped; what was at work has saved. The same command goes on from there.")
+            _say("Stopped. The same command goes on from there.")
             raise SystemExit(stopped.status) from None
         except UserError:
             if any(self.store.is_done(stage) for stage in self.graph):

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from etils import epath
 
+from archobj_jax.errors import INTERRUPTED, PREEMPTED
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.training import restoring
 from archobj_jax.training.reporting import METRICS_FILE, write_text
@@ -100,8 +101,9 @@ class Store:
         if self.is_done(stage):
             return "done"
         attempts = self.attempts(stage)
-        if attempts and attempts[-1].get("status", 0) not in (0, 75, 130):
-            return "failed"
+        if attempts and attempts[-1]["status"] not in (0, PREEMPTED, INTERRUPTED):
+            again = self._begun(stage) > attempts[-1]["started"]
+            return "begun" if again else "failed"
         if attempts or self.records(stage):
             return "begun"
         parent = graph.parent(stage)
@@ -115,10 +117,18 @@ class Store:
         """How the stage was tried, oldest first."""
         return list(_json_lines(self.path(stage, "attempts.jsonl")))
 
-    def begin(self, stage: Stage, graph: Graph) -> None:
-        """Writes what the stage is."""
-        record = dataclasses.asdict(stage) | {"arguments": self.arguments(stage, graph)}
+    def begin(self, stage: Stage, graph: Graph, *, started: float) -> None:
+        """Writes what the stage is, and when this attempt at it began (seconds since 1970)."""
+        record = dataclasses.asdict(stage) | {
+            "arguments": self.arguments(stage, graph),
+            "started": started,
+        }
         write_text(self.path(stage, "stage.json"), json.dumps(record, indent=2) + "\n")
+
+    def _begun(self, stage: Stage) -> float:
+        """When the last attempt began, also one that has not ended."""
+        started: float = json.loads(self.path(stage, "stage.json").read_text())["started"]
+        return started
 
     def add_attempt(self, stage: Stage, attempt: Mapping[str, Any]) -> None:
         """Adds a line to the attempts."""

@@ -100,8 +100,11 @@ class FakeArchobj:
         progress()
         for name, statuses in self.failures.items():
             if folder.name.startswith(name) and statuses:
-                log.write_text("working\narchobj: error: the corpus is empty\n")
-                return statuses.pop(0)
+                status = statuses.pop(0)
+                told = "archobj: error: the corpus is empty\n" if status > 0 else ""
+                with log.open("a") as file:
+                    file.write(f"working\n{told}")
+                return status
         write_outputs(stage, folder, self.accuracy.get(stage.pairs, 0.6))
         return 0
 

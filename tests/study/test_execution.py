@@ -75,6 +75,7 @@ def test_a_signal_to_stop_is_passed_on_and_waited_for(tmp_path, program, number,
         execute(tmp_path, lock)
     thread.join()
     assert stopped.value.status == status
+    assert stopped.value.ended == 75
     assert (tmp_path / "saved").exists()
 
 

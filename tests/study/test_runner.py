@@ -132,12 +132,57 @@ def test_told_to_stop_it_stops_and_keeps_what_was_begun(store):
     of = graph(study())
 
     def stopped(arguments, **_):
-        raise execution.StoppedError(75)
+        raise execution.StoppedError(75, ended=75)
 
     with pytest.raises(execution.StoppedError):
         runner(of, store, stopped).run()
     assert store.state(next(iter(of)), of) == "begun"
     assert len(run(of, store)[0]) == ALL
+
+
+@pytest.mark.parametrize(
+    ("kept", "ended", "told"),
+    [
+        ([10, 20], 75, "stopped with exit status 75, checkpoint at step 20 of 30"),
+        ([], -15, "stopped with signal 15, no checkpoint yet"),
+    ],
+)
+def test_told_to_stop_it_says_how_the_stage_ended_and_what_it_has(store, kept, ended, told):
+    said = []
+
+    def stopped(arguments, *, log, **_):
+        for step in kept:
+            (log.parent / "checkpoints" / f"checkpoint_{step}").mkdir(parents=True)
+        raise execution.StoppedError(75, ended=ended)
+
+    with pytest.raises(execution.StoppedError):
+        Runner(graph(study()), store, {}, execute=stopped, say=said.append).run()
+    assert told in said[-1]
+
+
+def test_a_failure_is_explained_by_its_own_attempt(store):
+    of = graph(study())
+    run(of, store, failures={"nd-mlm_tiny": [2]})
+    _, message = run(of, store, failures={"nd-mlm_tiny": [-9, -9, -9]})
+    assert "signal 9\n  working" in message
+    assert "the corpus is empty" not in message
+
+
+def test_a_stage_that_runs_again_after_a_failure_is_not_called_failed(store):
+    of = graph(study())
+    run(of, store, failures={"nd-mlm_tiny": [2]})
+    stage = next(each for each in of if each.folder.startswith("nd-mlm_tiny"))
+    assert store.state(stage, of) == "failed"
+    states = []
+
+    def looks(*_, **__):
+        states.append(store.state(stage, of))
+        return 2
+
+    with pytest.raises(UserError):
+        runner(of, store, looks).run()
+    assert states == ["begun"]
+    assert store.state(stage, of) == "failed"
 
 
 def test_states_are_told_with_step_loss_and_time_left(store):
