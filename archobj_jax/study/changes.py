@@ -15,28 +15,29 @@ _MOST = 4
 def summary(graph: Graph, store: Store) -> str:
     """Lines: what is kept, what is to be run, what takes another's place, what is no longer asked.
 
-    A stage takes another's place if it has its label (chain, size, seed, evaluation) and another
+    A stage takes another's place if it has its chain, size, seed and evaluation, and another
     fingerprint; the old one stays where it is, and is taken up again if the edit is undone.
     """
     before = store.last_graph(graph.name)
+    asked = store.ever_asked(graph.name)
     old = {
-        about["label"]: about
+        about["place"]: about
         for fingerprint, about in before.items()
         if fingerprint not in graph.stages
         and epath.Path(f"{store.root}/stages/{about['folder']}").exists()
     }
     kept = [stage for stage in graph if store.is_done(stage)]
-    elsewhere = sum(stage.fingerprint not in before for stage in kept)
+    elsewhere = sum(stage.fingerprint not in asked for stage in kept)
     new = [stage for stage in graph if not store.is_done(stage)]
-    superseding = {stage.label: stage for stage in graph if stage.label in old}
+    superseding = {stage.place: stage for stage in graph if stage.place in old}
     lines = [f"{graph.name}: {len(graph)} stages, {len(kept)} done, {len(new)} to run."]
     if kept and elsewhere:
         lines.append(f"  {elsewhere} of those done were run by another study; they are reused.")
     lines += [f"  to run: {stage.kind}: {stage.label}" for stage in new]
-    for label, stage in superseding.items():
-        lines.append(f"  superseded: {label}: {'; '.join(_why(stage, old[label], graph))}")
-        lines.append(f"    the old one stays: {store.root}/stages/{old[label]['folder']}")
-    gone = sorted(old.keys() - superseding.keys())
+    for place, stage in superseding.items():
+        lines.append(f"  superseded: {stage.label}: {'; '.join(_why(stage, old[place], graph))}")
+        lines.append(f"    the old one stays: {store.root}/stages/{old[place]['folder']}")
+    gone = sorted(about["label"] for place, about in old.items() if place not in superseding)
     lines += [f"  no longer asked for (stays): {label}" for label in gone]
     lines += [f"  note: {note}" for note in graph.notes]
     return "\n".join(lines)

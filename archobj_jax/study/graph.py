@@ -72,9 +72,19 @@ class Stage:
 
     @property
     def label(self) -> str:
-        """What it is, in words that stay the same when its configuration changes."""
-        what = f"{self.notation}, {self.size}, seed {self.seed}"
+        """What it is, in words: its chain with each leg's tokens, `CD:FLM (84B + 84B)`."""
+        chain = " → ".join(
+            f"{pair} ({' + '.join(counted(leg[2]) for leg in group)})"
+            for pair, group in itertools.groupby(self.legs, key=lambda leg: leg[0])
+        )
+        what = f"{chain}, {self.size}, seed {self.seed}"
         return what if self.evaluation is None else f"{self.evaluation} of {what}"
+
+    @property
+    def place(self) -> str:
+        """Its place in a study: what it is as the study writes it, whatever its configuration."""
+        chain = [[leg[0], budget] for leg, budget in zip(self.legs, self.budgets, strict=True)]
+        return json.dumps([chain, self.size, self.seed, self.evaluation])
 
     @property
     def folder(self) -> str:

@@ -5,7 +5,7 @@ STORE/stages/<folder>/   one stage: MODEL_DIR of its training, or EVAL_OUTPUT_DI
   attempts.jsonl         how often it was tried, and how each ended
   done.json              written last, by `archobj study run`
   log.txt                what its commands printed
-STORE/studies/<name>/    graph.json (as last run), report/
+STORE/studies/<name>/    graph.json (as last run), asked.json, report/
 """
 
 import contextlib
@@ -142,15 +142,21 @@ class Store:
         write_text(self.path(stage, "done.json"), json.dumps(done) + "\n")
 
     def last_graph(self, name: str) -> dict[str, dict[str, str]]:
-        """Of the study as it was run last: label, folder and configuration by fingerprint."""
+        """Of the study as it was run last: place, label, folder, config, data by fingerprint."""
         path = epath.Path(self.study_folder(name)) / "graph.json"
         found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
         return found
 
+    def ever_asked(self, name: str) -> set[str]:
+        """Fingerprints of all stages that the study asked for in any of its runs."""
+        path = epath.Path(self.study_folder(name)) / "asked.json"
+        return set(json.loads(path.read_text())) if path.exists() else set()
+
     def keep_graph(self, graph: Graph) -> None:
-        """Keeps the study as it is run now, for `last_graph`."""
+        """Keeps the study as it is run now, for `last_graph` and `ever_asked`."""
         content = {
             stage.fingerprint: {
+                "place": stage.place,
                 "label": stage.label,
                 "folder": stage.folder,
                 "config": stage.config,
@@ -158,8 +164,10 @@ class Store:
             }
             for stage in graph
         }
-        path = epath.Path(self.study_folder(graph.name)) / "graph.json"
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        folder = epath.Path(self.study_folder(graph.name))
+        asked = sorted(self.ever_asked(graph.name) | content.keys())
+        write_text(folder / "asked.json", json.dumps(asked) + "\n")
+        write_text(folder / "graph.json", json.dumps(content, indent=2) + "\n")
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -223,6 +223,27 @@ def test_stages_of_another_study_are_told_to_be_reused(store):
     assert "4 of those done were run by another study; they are reused" in text
 
 
+def test_a_study_knows_its_own_stages_when_an_edit_is_undone(store):
+    first, edited = graph(study()), graph(study(), config="A = 2")
+    for each in (first, edited):
+        store.keep_graph(each)
+        run(each, store)
+    text = changes.summary(first, store)
+    assert "12 done, 0 to run" in text
+    assert "another study" not in text
+
+
+def test_stages_of_as_many_tokens_in_one_leg_and_in_two_are_told_apart(store):
+    chains = ("CD:FLM 20 steps → CD:FLM 20 steps", "CD:FLM 40 steps")
+    of = graph(study(chains=chains))
+    assert len({stage.label for stage in of}) == len(of)
+    store.keep_graph(of)
+    run(of, store)
+    text = changes.summary(graph(study(chains=chains), config="A = 2"), store)
+    for label in ("CD:FLM (2K + 2K)", "CD:FLM (4K)"):
+        assert f"superseded: {label}, tiny, seed 0: A: 1 -> 2" in text
+
+
 def test_commands_are_numbered_and_name_what_they_wait_for(store):
     of = graph(study())
     text = submitting.commands(of, store, launcher="launch/tpu_vm run --name={name} --")
