@@ -29,6 +29,10 @@ class UserError(Exception):
     """What the user can mend: says what, where, what was expected, and the nearest valid name."""
 
 
+class UnreachableError(UserError):
+    """Data that this machine lacks what to read with; another one may have it."""
+
+
 class MachineError(Exception):
     """What the machine got wrong: says what is lost (nothing saved before) and how to go on.
 

@@ -1,16 +1,14 @@
 """Flags of the launch programs, from the command line and a TOML file."""
 
 import argparse
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from archobj_jax import job_names
 from archobj_jax.errors import UserError, did_you_mean
-
-_NAME = re.compile("[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -101,10 +99,10 @@ def checked_name(flag: str, name: str) -> str:
     Raises:
         UserError: it is not one.
     """
-    if not _NAME.fullmatch(name):
+    if not job_names.PATTERN.fullmatch(name):
         raise UserError(
             f"--{flag}={name}: expected lower-case letters, digits and '-', a letter first, at "
-            "most 40 characters."
+            f"most {job_names.LONGEST} characters."
         )
     return name
 

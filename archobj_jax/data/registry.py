@@ -38,7 +38,7 @@ def find(name: str, module: Modules = None) -> seqio.Task | seqio.Mixture:
       UserError: a module cannot be found or fails, or no task or mixture has that name.
     """
     _leave_accelerators_alone()
-    modules = [_import(each) for each in (DEFAULT_MODULE, *module_names(module))]
+    modules = _imported(module)
     names = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
     if name not in names:
         raise UserError(
@@ -47,6 +47,18 @@ def find(name: str, module: Modules = None) -> seqio.Task | seqio.Mixture:
             "your own are registered by the module that MIXTURE_OR_TASK_MODULE names"
         )
     return seqio.get_mixture_or_task(name)
+
+
+def needed(name: str, module: Modules = None) -> str:
+    """Returns what must be set for `name` to be registered, of names that not all machines have.
+
+    Empty for all others. A module that registers such names says so by `explain_missing(name)`.
+
+    Raises:
+      UserError: a module cannot be found or fails.
+    """
+    _leave_accelerators_alone()
+    return _explained(name, _imported(module)).strip()
 
 
 def module_names(module: Modules) -> tuple[str, ...]:
@@ -152,6 +164,10 @@ def _listed(names: Sequence[str]) -> str:
     shown = [name for name in names if not name.endswith(RANKED)]
     more = f" and {len(names) - _LISTED} more" if names[_LISTED:] else ""
     return f" Registered: {', '.join(shown[:_LISTED])}{more}."
+
+
+def _imported(module: Modules) -> list[ModuleType]:
+    return [_import(each) for each in (DEFAULT_MODULE, *module_names(module))]
 
 
 def _import(module: str) -> ModuleType:

@@ -11,7 +11,7 @@ import fsspec
 
 from archobj_jax.data import text_files
 from archobj_jax.data.zstd_stream import ZstdStream
-from archobj_jax.errors import MachineError, UserError, did_you_mean
+from archobj_jax.errors import MachineError, UnreachableError, UserError, did_you_mean
 from archobj_jax.prompts import embedded_tasks
 
 Record = dict[str, Any]
@@ -120,7 +120,7 @@ class HubRecords:
         try:
             import datasets
         except ImportError as error:
-            raise UserError(
+            raise UnreachableError(
                 f"data set {name} is read from the Hugging Face hub, which needs an extra: pip "
                 "install 'archobj_jax[hf]'; or register it from local files (LocalRecords)"
             ) from error

@@ -28,12 +28,16 @@ def summary(graph: Graph, store: Store) -> str:
     }
     kept = [stage for stage in graph if store.is_done(stage)]
     elsewhere = sum(stage.fingerprint not in asked for stage in kept)
-    new = [stage for stage in graph if not store.is_done(stage)]
+    new = [
+        f"{number}. {stage.kind}: {stage.label}"
+        for number, stage in enumerate(graph, start=1)
+        if not store.is_done(stage)
+    ]
     superseding = {stage.place: stage for stage in graph if stage.place in old}
     lines = [f"{graph.name}: {len(graph)} stages, {len(kept)} done, {len(new)} to run."]
     if kept and elsewhere:
         lines.append(f"  {elsewhere} of those done were run by another study; they are reused.")
-    lines += [f"  to run: {stage.kind}: {stage.label}" for stage in new]
+    lines += [f"  to run: {each}" for each in new]
     for place, stage in superseding.items():
         lines.append(f"  superseded: {stage.label}: {'; '.join(_why(stage, old[place], graph))}")
         lines.append(f"    the old one stays: {store.root}/stages/{old[place]['folder']}")

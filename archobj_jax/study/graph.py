@@ -119,7 +119,7 @@ class Graph:
     Attributes:
       name: of the study.
       stages: by fingerprint.
-      notes: what could not be looked up here.
+      notes: which stages rest on the name of data only, or on another pair's experiment.
     """
 
     name: str
@@ -153,14 +153,28 @@ def expand(study: Study) -> Graph:
         for seed in study.seeds:
             for legs in study.all_chains():
                 building.add_chain(size, seed, legs)
-    return Graph(study.name, building.stages, tuple(dict.fromkeys(building.notes)))
+    return Graph(study.name, building.stages, building.notes())
 
 
 class _Building:
     def __init__(self, study: Study):
         self.study = study
         self.stages: dict[str, Stage] = {}
-        self.notes: list[str] = []
+        self._told: dict[str, list[str]] = {}
+        """Fingerprints of the stages that a note is of."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What is to be told of stages, with their numbers."""
+        numbers = {fingerprint: number for number, fingerprint in enumerate(self.stages, start=1)}
+        return tuple(
+            f"stage{'s' if of[1:] else ''} {', '.join(str(numbers[each]) for each in of)}: {note}"
+            for note, of in self._told.items()
+        )
+
+    def _note(self, stage: Stage, note: str) -> None:
+        told = self._told.setdefault(note, [])
+        if stage.fingerprint not in told:
+            told.append(stage.fingerprint)
 
     def add_chain(self, size: str, seed: int, legs: Sequence[Leg]) -> None:
         parent: Stage | None = None
@@ -174,16 +188,15 @@ class _Building:
         self, size: str, seed: int, legs: Sequence[Leg], parent: Stage | None
     ) -> Stage:
         kind, leg = chains.kind(legs), legs[-1]
-        gin_files = self._gin_files(size, legs)
+        gin_files, note = self._gin_files(size, legs)
         bindings = [*self.study.bindings_of(kind), f"RANDOM_SEED={seed}"]
         if kind == "pretrain" and parent is not None:
             bindings.append("train.train.stage=pretrain")
         found = recipe(gin_files, tuple(bindings), goes_on=parent is not None)
-        self.notes += found.notes
         steps = leg.budget.steps(step_tokens=found.step_tokens, step_flops=found.step_flops)
         total = steps + (parent.total_steps if parent else 0)
         before = parent.legs if parent else ()
-        return self._keep(
+        made = self._keep(
             kind=kind,
             size=size,
             seed=seed,
@@ -198,12 +211,14 @@ class _Building:
             flops=steps * found.step_flops,
             parameters=found.parameters,
         )
+        if note:
+            self._note(made, note)
+        return made
 
     def _add_evaluation(self, evaluation: Evaluation, parent: Stage) -> None:
         gin_files = (evaluation.gin_file,)
         bindings = (*self.study.bindings_of("evaluate"), *evaluation.bindings)
         found = suite(gin_files, bindings)
-        self.notes += found.notes
         self._keep(
             kind="evaluate",
             size=parent.size,
@@ -228,18 +243,23 @@ class _Building:
         made = Stage(
             fingerprint=digest, parent=above, config=made_of.config, data=made_of.data, **fields
         )
+        for name, why in made_of.by_name.items():
+            self._note(made, f"data {name} count by name only, {why}")
         return self.stages.setdefault(digest, made)
 
-    def _gin_files(self, size: str, legs: Sequence[Leg]) -> tuple[str, ...]:
-        """The experiment of a chain's last leg, the adaptation, then the study's own files."""
+    def _gin_files(self, size: str, legs: Sequence[Leg]) -> tuple[tuple[str, ...], str]:
+        """The experiment of a chain's last leg, the adaptation, the study's own files; a note."""
         folder, leg = f"{self.study.experiments}/{size}", legs[-1]
         if leg.objective == MTF:
             before = _file_name(legs[-2].pair)
             architecture = leg.architecture.lower()
-            names = [f"mtf_{architecture}_from_{before}", f"mtf_{architecture}_from_*"]
-            return (_experiment(folder, names), *self.study.gin_files)
+            own = f"mtf_{architecture}_from_{before}"
+            found = _experiment(folder, [own, f"mtf_{architecture}_from_*"])
+            note = f"there is no {folder}/{own}.gin; {found} is taken"
+            missing = found != f"{folder}/{own}.gin"
+            return (found, *self.study.gin_files), note if missing else ""
         found = _experiment(folder, [_file_name(leg.pair)])
-        return (found, *([ADAPT] if len(legs) > 1 else []), *self.study.gin_files)
+        return (found, *([ADAPT] if len(legs) > 1 else []), *self.study.gin_files), ""
 
 
 def _file_name(pair: str) -> str:

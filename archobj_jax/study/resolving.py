@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -15,7 +15,7 @@ from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.architectures.parameters import parameter_infos
 from archobj_jax.data import declaration, registry, vocabularies
 from archobj_jax.data.loader import DatasetConfig
-from archobj_jax.errors import UserError
+from archobj_jax.errors import MachineError, UnreachableError
 from archobj_jax.evaluation.evaluate import SeqioTasks, evaluate
 from archobj_jax.training import flops
 from archobj_jax.training.train import train
@@ -57,7 +57,7 @@ class Recipe:
       step_tokens: positions of a step, padding included.
       step_flops: operations of a step, attention and cross-attention included.
       parameters: of the model.
-      notes: what could not be looked up here.
+      by_name: data of which the fingerprint has only the name, and why.
     """
 
     config: str
@@ -65,7 +65,7 @@ class Recipe:
     step_tokens: int
     step_flops: float
     parameters: int
-    notes: tuple[str, ...] = ()
+    by_name: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Suite:
 
     config: str
     data: str
-    notes: tuple[str, ...] = ()
+    by_name: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @functools.cache
@@ -101,9 +101,9 @@ def recipe(gin_files: tuple[str, ...], bindings: tuple[str, ...], *, goes_on: bo
     config.parse(gin_files, [*places, *bindings, *asked], functions=[train, TrainedOn])
     found = config.call(TrainedOn)
     dataset = found.dataset
-    data, notes = _declared([dataset.mixture_or_task_name], dataset.module, dataset.split)
+    data, by_name = _declared([dataset.mixture_or_task_name], dataset.module, dataset.split)
     tokens, operations, parameters = _step(found.model, dataset)
-    return Recipe(text, data, tokens, operations, parameters, notes)
+    return Recipe(text, data, tokens, operations, parameters, by_name)
 
 
 @functools.cache
@@ -129,22 +129,32 @@ def _without_places(text: str) -> str:
 
 def _declared(
     names: Sequence[str], module: registry.Modules, split: str
-) -> tuple[str, tuple[str, ...]]:
-    """A fingerprint of what tasks are made of, as their caches have it."""
+) -> tuple[str, dict[str, str]]:
+    """A fingerprint of what tasks are made of, as their caches have it; and what is by name only.
+
+    Names that are registered only where something is set are always by name, there too: a study is
+    the same on all machines.
+
+    Raises:
+      UserError: there is no task of that name, or none with the split.
+    """
     made_of: list[Any] = []
-    notes = []
+    by_name: dict[str, str] = {}
     for name in names:
-        try:
-            provider = registry.find(name, module)
-            made_of += [
-                [task.name, rate, _made_of(task)]
-                for task, rate in registry.tasks(provider, split).items()
-            ]
-        except UserError as error:
+        if needed := registry.needed(name, module):
             made_of.append(name)
-            notes.append(f"the data of {name} are known by their name only, here: {error}")
+            by_name[name] = f"on every machine: {needed}"
+            continue
+        provider = registry.find(name, module)
+        try:
+            rates = registry.tasks(provider, split)
+        except (UnreachableError, MachineError) as error:  # of rates that count examples
+            made_of.append(name)
+            by_name[name] = f"here, and differ where they can be read: {error}"
+            continue
+        made_of += [[task.name, rate, _made_of(task)] for task, rate in rates.items()]
     text = json.dumps(made_of, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16], tuple(notes)
+    return hashlib.sha256(text.encode()).hexdigest()[:16], by_name
 
 
 def _made_of(task: seqio.Task) -> list[Any]:

@@ -10,7 +10,7 @@ _HEADER = ("", "stage", "state", "step", "loss", "tokens/s", "left")
 
 
 def status_table(graph: Graph, store: Store) -> str:
-    """A line for each stage, then how many are in which state."""
+    """A line for each stage, how many are in which state, and notes."""
     rows: list[tuple[str, ...]] = [_HEADER]
     states = []
     for number, stage in enumerate(graph, start=1):
@@ -18,7 +18,8 @@ def status_table(graph: Graph, store: Store) -> str:
         states.append(state)
         rows.append((f"{number}", stage.label, state, *_figures(stage, store, state)))
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    return f"{table(rows, numbers_from=3)}\n\n{counts}"
+    notes = "".join(f"\nnote: {note}" for note in graph.notes)
+    return f"{table(rows, numbers_from=3)}\n\n{counts}{notes}"
 
 
 def _figures(stage: Stage, store: Store, state: str) -> tuple[str, str, str, str]:

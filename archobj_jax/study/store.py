@@ -25,8 +25,6 @@ from archobj_jax.training.reporting import METRICS_FILE, write_text
 
 State = Literal["done", "failed", "begun", "ready", "waiting"]
 
-DEFAULT_STORE = "runs/study"
-
 
 @dataclasses.dataclass(frozen=True)
 class Store:
@@ -36,7 +34,7 @@ class Store:
       root: local, or gs://.
     """
 
-    root: str = DEFAULT_STORE
+    root: str
 
     def folder(self, stage: Stage) -> str:
         """The folder of a stage."""

@@ -4,11 +4,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from archobj_jax import job_names
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.study.store import Store
-
-_LONGEST = 40
-"""Characters of a name, by the clouds' rules (`launch/flags.py`)."""
 
 
 def commands(graph: Graph, store: Store, *, launcher: str) -> str:
@@ -47,11 +45,11 @@ def _lines(graph: Graph, store: Store, launcher: str) -> Iterator[str]:
 
 
 def job_name(graph: Graph, stage: Stage, number: int) -> str:
-    """A name for the stage's slice or job: small letters, digits, hyphens, 40 at most."""
+    """A name for the stage's slice or job, by the rules of `job_names`."""
     kind = "" if stage.evaluation is None else f"{stage.evaluation}-of-"
     pairs = stage.pairs.replace(":", "-").replace(" → ", "-to-")
     name = re.sub("[^a-z0-9]+", "-", f"{graph.name}-{number}-{kind}{pairs}".lower())
-    return name[:_LONGEST].rstrip("-")
+    return name[: job_names.LONGEST].rstrip("-")
 
 
 def _line(error: Exception) -> str:

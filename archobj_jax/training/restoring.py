@@ -16,7 +16,6 @@ from archobj_jax.training.sealing import content_sha256
 from archobj_jax.training.state import TrainState, flatten
 
 PREFIX = "checkpoint"
-_COMMITTED = "commit_success.txt"
 _UNREADABLE = (PermissionError, ConnectionError, TimeoutError)
 _UNREADABLE_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 """How TensorStore says that a storage did not answer, whatever lies there."""
@@ -48,8 +47,9 @@ def find_checkpoint(path: str, *, binding: str = "CHECKPOINT_PATH") -> epath.Pat
     given = epath.Path(path) if "://" in path else epath.Path(os.path.abspath(path))
     if (given / "state").exists():
         if not is_committed(given):
+            last = ocp.path.atomicity.COMMIT_SUCCESS_FILE
             raise UserError(
-                f"{binding}: {path} was not written to its end (it lacks {_COMMITTED}, which comes "
+                f"{binding}: {path} was not written to its end (it lacks {last}, which comes "
                 f"last in a bucket); expected a committed one.{_nearby(given)}"
             )
         return given

@@ -3,10 +3,15 @@
 import dataclasses
 
 import pytest
+import seqio
 
-from archobj_jax.errors import UserError
+from archobj_jax.data import registry
+from archobj_jax.errors import UnreachableError, UserError
+from archobj_jax.study import changes, resolving, submitting
 from archobj_jax.study.design import Evaluation, Study
 from archobj_jax.study.graph import expand
+from archobj_jax.study.status import status_table
+from archobj_jax.study.store import Store
 
 EMBEDDED = Evaluation("Embedded", "t5x_configs/suites/embedded_eval.gin")
 STUDY = Study(
@@ -134,6 +139,55 @@ def test_a_size_or_pair_without_experiment_is_told():
 def test_a_mistake_in_a_binding_is_told():
     with pytest.raises(UserError, match="BATCH_SIZES"):
         fingerprints(bindings={"train": ("BATCH_SIZES=8",)})
+
+
+def test_a_misspelt_task_is_told_with_the_nearest():
+    with pytest.raises(UserError, match="no task or mixture is named 'embedded_fill_lm'"):
+        fingerprints(bindings={"pretrain": ("MIXTURE_OR_TASK_NAME='embedded_fill_lm'",)})
+
+
+T0 = Evaluation("T0", "t5x_configs/suites/t0_eval.gin")
+
+
+def test_stages_whose_data_are_known_by_name_are_told_by_number():
+    of = expand(dataclasses.replace(STUDY, chains=STUDY.chains[:1], evaluations=(EMBEDDED, T0)))
+    assert [stage.evaluation for stage in of] == [None, "Embedded", "T0"] * 2
+    (note,) = of.notes
+    assert note.startswith("stages 3, 6: data d4_score_eval count by name only, on every")
+    assert "PROMPTSOURCE_TEMPLATES" in note
+    assert f"note: {note}" in status_table(of, Store("nowhere"))
+    assert f"note: {note}" in changes.summary(of, Store("nowhere"))
+    assert f"# note: {note}" in submitting.commands(of, Store("nowhere"), launcher="")
+
+
+def test_data_that_only_some_machines_have_give_the_same_fingerprints_there(monkeypatch):
+    resolving.suite.cache_clear()
+    without = fingerprints(evaluations=(T0,))
+    task = seqio.get_mixture_or_task("embedded_prompted_score_eval")
+    monkeypatch.setitem(seqio.MixtureRegistry._REGISTRY, "d4_score_eval", task)
+    resolving.suite.cache_clear()
+    assert fingerprints(evaluations=(T0,)) == without
+
+
+def test_data_whose_examples_cannot_be_counted_here_are_by_name(monkeypatch):
+    def unreachable(*_):
+        raise UnreachableError("needs an extra")
+
+    monkeypatch.setattr(registry, "tasks", unreachable)
+    _, by_name = resolving._declared(["embedded_full_lm"], None, "train")
+    assert by_name == {
+        "embedded_full_lm": "here, and differ where they can be read: needs an extra"
+    }
+
+
+def test_mtf_of_a_pair_without_an_experiment_says_which_it_takes():
+    chains = ("CD:MLM 10 steps → ND:MTF 10 steps",)
+    of = expand(dataclasses.replace(STUDY, chains=chains, evaluations=()))
+    folder = "t5x_configs/experiments/tiny"
+    assert of.notes == (
+        f"stage 2: there is no {folder}/mtf_nd_from_cd_mlm.gin; "
+        f"{folder}/mtf_nd_from_cd_flm.gin is taken",
+    )
 
 
 def test_budgets_in_flops_give_each_pair_steps_of_its_own():

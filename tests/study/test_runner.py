@@ -5,6 +5,7 @@ import json
 import pytest
 from orbax.checkpoint._src.path import gcs_utils
 
+from archobj_jax import job_names
 from archobj_jax.errors import UserError
 from archobj_jax.study import changes, execution, status, submitting
 from archobj_jax.study.runner import Runner
@@ -62,7 +63,7 @@ def test_a_stage_done_by_a_command_that_was_submitted_counts_as_done(store):
 
 
 def test_a_last_checkpoint_that_was_cut_off_in_a_bucket_is_not_done(store, monkeypatch):
-    monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda path: True)
+    monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda _: True)
     first = next(iter(graph(study())))
     last = store.path(first, "checkpoints") / "checkpoint_30"
     last.mkdir(parents=True)
@@ -269,7 +270,7 @@ def test_names_of_jobs_are_such_that_the_clouds_take_them(store):
     of = graph(study(name="a_study_with_quite_a_long_name_indeed"))
     names = [submitting.job_name(of, stage, number) for number, stage in enumerate(of, 1)]
     assert len(set(names)) == len(names)
-    assert all(len(name) <= 40 and name.replace("-", "").isalnum() for name in names)
+    assert all(job_names.PATTERN.fullmatch(name) for name in names)
 
 
 def test_the_marker_of_a_stage_counts_all_its_attempts(store):

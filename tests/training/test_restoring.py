@@ -11,7 +11,7 @@ from archobj_jax.training import restoring
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """A run whose checkpoint 10 is committed as in a bucket, and whose 20 was cut off."""
-    monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda path: True)
+    monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda _: True)
     for step in (10, 20):
         (tmp_path / "checkpoints" / f"checkpoint_{step}" / "state").mkdir(parents=True)
     (tmp_path / "checkpoints" / "checkpoint_10" / "commit_success.txt").write_text("")
