@@ -19,8 +19,8 @@ _SAVED_OF_DOTS = {"none": 1.6, "minimal": 1.0, "attention": 0.2, "full": 0.0}
 """What the backward pass finds of a layer's matrix products, beside the layer's input."""
 _RECOMPUTED = {"none": 0.0, "minimal": 0.05, "attention": 0.7, "full": 1.0}
 """Share of the forward pass that is done again."""
-_BY_CHUNKS = frozenset({"chunked"})
-"""Attention kernels that never hold all probabilities."""
+_HOLDS_PROBABILITIES = {"xla": True, "chunked": False}
+"""Whether an attention kernel ever holds all probabilities."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _activations(step: PreparedStep, network: NetworkConfig, tokens: float, tens
     saved = network.emb_dim + _SAVED_OF_DOTS[network.remat_policy] * dots
     layers = _layers(network, encoder) / (2 if encoder else 1)  # each token in one stack
     longest = max(x.shape[1] for name, x in step.batch.items() if name.endswith("_input_tokens"))
-    whole = network.attention_kernel not in _BY_CHUNKS
+    whole = _HOLDS_PROBABILITIES[network.attention_kernel]
     probabilities = whole * _FLOAT * longest * network.num_heads / tensor
     # Of the layer at work: probabilities, their gradients and those of the logits, the products.
     working = 3 * probabilities + 4 * width * dots
@@ -92,7 +92,9 @@ def _exchange(
     step: PreparedStep, network: NetworkConfig, topology: Topology, tokens: float, microbatches: int
 ) -> float:
     """Parameters gathered twice a microbatch and gradients scattered once, over fsdp; activations
-    summed four times a layer, over tensor; gradients summed once, over data."""
+    summed four times a layer, over tensor; gradients summed once, over data and over sequence; over
+    sequence too keys and values gathered, as often as they are made, and their gradients scattered.
+    """
     rules = step.blueprint.rules
     mesh, parameters = rules.mesh, step.blueprint.parameter_count
     encoder = "encoder_input_tokens" in step.batch
@@ -101,10 +103,15 @@ def _exchange(
     # A shard narrower than a tile is gathered, and its gradient scattered, by an all-reduce.
     narrow = 2.0 if network.emb_dim // size["fsdp"] < _LANES else 1.0
     once = narrow * (2 * _HALF + _HALF) * parameters / size["tensor"]
+    # Parameters lie whole along both axes, so the gradients are summed over both.
+    summed = 2.0 * _FLOAT * parameters / (size["fsdp"] * size["tensor"])
+    keys_values = 2 * network.kv_heads * network.head_dim / size["tensor"]
+    passes = 2.0 + _RECOMPUTED[network.remat_policy]
     moved = {
         "fsdp": microbatches * once,
         "tensor": 2 * 4 * _HALF * tokens * network.emb_dim * layers,
-        "data": 2.0 * _FLOAT * parameters / (size["fsdp"] * size["tensor"]),
+        "sequence": summed + passes * _HALF * tokens * size["sequence"] * keys_values * layers,
+        "data": summed,
     }
     seconds = 0.0
     for index, axis in enumerate(mesh.axis_names):
