@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from archobj_jax.data import atomic
 from archobj_jax.native_messages import held_back
 from archobj_jax.planning.steps import PlannedStep
 from archobj_jax.planning.topology import Topology
@@ -76,9 +77,7 @@ def compiled_step(step: PlannedStep, topology: Topology, cache_dir: str | None) 
     made = _compiled(lowered)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(gzip.compress(json.dumps(dataclasses.asdict(made)).encode()))
-        part.rename(path)
+        atomic.write(path, gzip.compress(json.dumps(dataclasses.asdict(made)).encode()))
     return made
 
 

@@ -95,6 +95,29 @@ def test_runs_of_one_program_are_compiled_once(
         planned_step(run_of(fsdp=4).training_step(topology), topology, str(cache))
 
 
+def test_planners_of_one_program_do_not_write_one_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    written: list[Path] = []
+    write_bytes = Path.write_bytes
+
+    def noted(path: Path, content: bytes) -> int:
+        written.append(path)
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", noted)
+    made = compiled.CompiledStep("", {}, 1.0, 2.0)
+    monkeypatch.setattr(compiled, "_compiled", lambda _: made)
+    topology = topology_of("v4:2x2x1")
+    step = run_of(fsdp=4).training_step(topology)
+    for process in (1, 2):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        assert compiled.compiled_step(step, topology, str(tmp_path)) == made
+        (kept,) = tmp_path.iterdir()
+        kept.unlink()
+    assert len(set(written)) == 2
+
+
 def test_json_holds_the_figures(planned: tuple[Run, Path, Figures]):
     _, _, made = planned
     written = json.loads(json.dumps(made.as_json() | made.training_json(steps=3600)))
