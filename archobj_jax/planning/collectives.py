@@ -1,6 +1,7 @@
 """The collectives of a compiled module: what kind, along which mesh axes, how many bytes."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -27,7 +28,7 @@ class Collective:
       dtype: of the arrays; of the largest where there are several.
       group: places in the mesh (row by row) that exchange with the first of them; of a permute,
         its first source and target that differ.
-      asynchronous: whether other work may go on meanwhile.
+      asynchronous: whether the chip's core has other work meanwhile.
       between_slices: whether it goes over the data-centre network; `group` is then empty.
       made_by: the operation of the program that it comes from, as the compiler names it.
     """
@@ -69,7 +70,7 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
             arrays = _exchanged(kind, instruction, computation)
             if kind == "all-reduce" and execution.fused and _keeps_a_part(computation, instruction):
                 kind = "reduce-scatter"
-            group = _group(instruction)
+            group = _group(instruction, mesh)
             payload = sum(array.bytes for array in arrays)
             if payload and len(group) > 1:
                 found.append(
@@ -80,7 +81,11 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
                         times=times,
                         dtype=max(arrays, key=lambda array: array.bytes).dtype,
                         group=group,
-                        asynchronous=execution.hidden or instruction.opcode.endswith("-start"),
+                        asynchronous=execution.hidden
+                        or (
+                            instruction.opcode.endswith("-start")
+                            and computation.works_beside(instruction)
+                        ),
                         made_by=_made_by(instruction),
                     )
                 )
@@ -127,12 +132,13 @@ def _axes(group: Sequence[int], mesh: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(axis for axis, at in zip(mesh, places, strict=True) if len(set(at.tolist())) > 1)
 
 
-def _group(instruction: Instruction) -> tuple[int, ...]:
+def _group(instruction: Instruction, mesh: Mapping[str, int]) -> tuple[int, ...]:
     pairs = instruction.attribute("source_target_pairs")
     if pairs is not None:
         moved = [(int(a), int(b)) for a, b in re.findall(r"\{(\d+),(\d+)\}", pairs) if a != b]
         return moved[0] if moved else ()
-    return first_group(re.search(r"replica_groups=(.*?), [a-z_]+=", instruction.attributes)[1])  # type: ignore[index]
+    groups = re.search(r"replica_groups=(.*?), [a-z_]+=", instruction.attributes)[1]  # type: ignore[index]
+    return first_group(groups) or tuple(range(math.prod(mesh.values())))
 
 
 def first_group(text: str) -> tuple[int, ...]:
@@ -140,7 +146,8 @@ def first_group(text: str) -> tuple[int, ...]:
 
     They are `{{0,2},{1,3}}`; `[2,2]<=[4]T(1,0)`, an iota reshaped and transposed, a group a row;
     and `mesh['a'=2,'b'=2] {'a'}`, groups along axes of a mesh, or along a part of one,
-    `'a':(2)4`, where 4 is the part's size and 2 that of what is before it.
+    `'a':(2)4`, where 4 is the part's size and 2 that of what is before it. `{}` is one group of
+    all, however many there are; it is returned as ().
     """
     if text.startswith("{"):
         first = re.match(r"\{\{([\d,]*)\}", text)

@@ -25,8 +25,7 @@ _ELEMENTWISE_CALLS = frozenset(
     {"reduce", "reduce-window", "all-reduce", "all-reduce-start", "reduce-scatter", "scatter",
      "select-and-scatter", "sort", "map"}
 )  # fmt: skip
-# What goes on with an `async-start`, which is what runs.
-_CONTINUED = frozenset({"async-update", "async-done"})
+_CONTINUATIONS = ("-update", "-done")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +62,11 @@ class Instruction:
     is_root: bool = False
 
     @property
+    def continues(self) -> bool:
+        """Whether it goes on with or ends what a `…-start` began, which is what runs."""
+        return self.opcode.endswith(_CONTINUATIONS)
+
+    @property
     def bytes(self) -> int:
         """Bytes of the result."""
         return sum(array.bytes for array in self.result)
@@ -92,7 +96,7 @@ class Computation:
         return [self.instructions[name] for name in instruction.operands]
 
     def works_beside(self, start: Instruction) -> bool:
-        """Whether the core has work of its own while an `async-start` is on its way.
+        """Whether the core has work of its own while what `start` began is on its way.
 
         An `async-start` without operands only wakes the SparseCore; an `async-update` brings them.
         """
@@ -100,8 +104,8 @@ class Computation:
         next(each for each in scheduled if each.name == start.name)
         last, beside = start.name, False
         for each in scheduled:
-            if last in each.operands and each.opcode in _CONTINUED:
-                if each.opcode == "async-done":
+            if last in each.operands and each.continues:
+                if each.opcode.endswith("-done"):
                     break
                 last, beside = each.name, beside and len(each.operands) == 1
             else:
@@ -148,7 +152,7 @@ class Module:
 
     def called(self, instruction: Instruction) -> list[Computation]:
         """What an instruction runs, a loop's body among them; not its condition."""
-        if instruction.opcode in _ELEMENTWISE_CALLS | _CONTINUED:
+        if instruction.opcode in _ELEMENTWISE_CALLS or instruction.continues:
             return []
         names = _CALLED.findall(instruction.attributes)
         for several, one in _BRANCHES.findall(instruction.attributes):

@@ -14,8 +14,7 @@ from archobj_jax.planning.hlo import Array, Computation, Instruction, Module
 _NO_TRAFFIC = frozenset(
     {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "conditional",
      "call", "iota", "partition-id", "replica-id", "after-all", "opt-barrier", "custom-call",
-     "copy-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-start",
-     "async-update", "async-done"}
+     "async-start"}
 )  # fmt: skip
 
 
@@ -55,6 +54,7 @@ def kernels(module: Module) -> list[Kernel]:
         if not execution.fused
         for instruction in execution.computation.instructions.values()
         if instruction.opcode not in _NO_TRAFFIC
+        and not instruction.continues
         and instruction.opcode.removesuffix("-start") not in KINDS
     ]
 

@@ -204,6 +204,48 @@ def test_an_asynchronous_collective_counts_once_and_is_exposed_without_work_besi
     assert sum(k.times * k.bytes for k in computed) == (1 + hidden) * (2 * 64 * 128 + 64 * 64) * 2
 
 
+@pytest.mark.parametrize(
+    ("between", "hidden"),
+    [
+        ("  %after = bf16[64,64]{1,0} fusion(%x, %x), kind=kOutput, calls=%product", True),
+        ("  %after = bf16[64,128]{1,0} bitcast(%x)", False),
+    ],
+)
+def test_a_start_is_exposed_without_work_before_its_done(between: str, hidden: bool):
+    module = hlo.parse(f"""\
+%product (l: bf16[64,128], r: bf16[64,128]) -> bf16[64,64] {{
+  %l = bf16[64,128]{{1,0}} parameter(0)
+  %r = bf16[64,128]{{1,0}} parameter(1)
+  ROOT %d = bf16[64,64]{{1,0}} convolution(%l, %r), dim_labels=bf_oi->bf
+}}
+
+ENTRY %main (x: bf16[64,128]) -> (bf16[128,128], bf16[64,64]) {{
+  %x = bf16[64,128]{{1,0}} parameter(0)
+  %start = (bf16[64,128]{{1,0}}, bf16[128,128]{{1,0}}) all-gather-start(%x), channel_id=1, \
+replica_groups=[2,2]<=[4], dimensions={{0}}
+{between}
+  %done = bf16[128,128]{{1,0}} all-gather-done(%start)
+  %late = bf16[64,64]{{1,0}} fusion(%x, %x), kind=kOutput, calls=%product
+  ROOT %t = (bf16[128,128]{{1,0}}, bf16[64,64]{{1,0}}) tuple(%done, %late)
+}}
+""")
+    (found,) = collectives(module, MESH)
+    assert (found.kind, found.bytes) == ("all-gather", 128 * 128 * 2)
+    assert found.asynchronous is hidden
+
+
+def test_a_collective_without_groups_is_one_of_all_partitions():
+    module = hlo.parse("""\
+ENTRY %main (x: f32[64,128]) -> f32[256,128] {
+  %x = f32[64,128]{1,0} parameter(0)
+  ROOT %g = f32[256,128]{1,0} all-gather(%x), channel_id=1, replica_groups={}, dimensions={0}
+}
+""")
+    (found,) = collectives(module, MESH)
+    assert (found.group, found.axes) == ((0, 1, 2, 3), ("fsdp", "tensor"))
+    assert found.bytes == 256 * 128 * 4
+
+
 def test_what_the_sparse_core_gathers_moves_only_what_it_takes():
     module = hlo.parse("""\
 %rows (table: bf16[1000,128], at: s32[16]) -> bf16[16,128] {
@@ -253,12 +295,16 @@ def test_loops_that_end_by_data_run_as_often_as_is_told():
         ("((f32[8,4]{1,0}), f32[2,4]{1,0:S(1)}, u32[]) slice-start(%x)", 2 * 4 * 4),
     ],
 )
-def test_a_transfer_moves_what_it_reads_and_what_it_writes_in_hbm(start: str, moved: int):
+def test_a_transfer_moves_what_it_reads_and_what_it_writes_in_hbm_at_its_start_alone(
+    start: str, moved: int
+):
+    done = "slice-done" if "slice" in start else "copy-done"
     module = hlo.parse(f"""\
 ENTRY %main (x: f32[8,4], y: f32[8,4]) -> f32[] {{
   %x = f32[8,4]{{1,0}} parameter(0)
   %y = f32[8,4]{{1,0:S(1)}} parameter(1)
-  ROOT %start = {start}
+  %start = {start}
+  ROOT %done = f32[8,4]{{1,0}} {done}(%start)
 }}
 """)
     (kernel,) = kernels(module)
