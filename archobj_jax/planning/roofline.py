@@ -4,7 +4,8 @@ A kernel takes what is longer, its operations at the chip's peak or its bytes ov
 along a torus takes its bytes over the links in use, by the costs of "How to Scale Your Model"
 (Austin et al. 2025, jax-ml.github.io/scaling-book/sharding). Left out are the padding of matrix
 units and layouts, vector and scalar work, latencies, and the host; the compiler's own cost model
-knows the former, and is given beside it.
+knows the former, and is given beside it. A custom call costs nothing here, and of a conditional all
+branches are counted, as if each ran.
 """
 
 import dataclasses
