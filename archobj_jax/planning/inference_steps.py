@@ -23,7 +23,7 @@ from archobj_jax.inference.predictor import BATCH_TOKENS
 from archobj_jax.inference.sampling import Sampling
 from archobj_jax.inference.token_loop import CHUNK, Carry, TokenLoop
 from archobj_jax.partitioning.rules import activated
-from archobj_jax.planning.steps import PlannedStep, mesh_of, positions, reading_flops
+from archobj_jax.planning.steps import PlannedStep, mesh_of
 from archobj_jax.training import flops
 from archobj_jax.training.state import Blueprint, per_device_bytes
 
@@ -89,7 +89,7 @@ def scoring_step(blueprint: Blueprint, sizes: InferenceSizes) -> PlannedStep:
         flops=_prompt_flops(blueprint, batch)
         + _extending_flops(blueprint, batch, branch, _columns(batch) + branch),
         rows=rows,
-        tokens=positions(batch) + rows * branch,
+        tokens=flops.positions(batch) + rows * branch,
     )
 
 
@@ -172,7 +172,7 @@ def _prefill_step(generating: Generating) -> PlannedStep:
         },
         flops=_prompt_flops(loop.blueprint, batch),
         rows=generating.rows,
-        tokens=positions(batch),
+        tokens=flops.positions(batch),
     )
 
 
@@ -226,7 +226,7 @@ def _prompt_flops(blueprint: Blueprint, batch: Arrays) -> float:
     network = blueprint.architecture.network
     rows, columns = batch["decoder_input_tokens"].shape
     unread = 2.0 * rows * (columns - 1) * network.emb_dim * network.vocab_size
-    return reading_flops(blueprint, batch) - unread
+    return flops.batch_flops(network, blueprint.infos, batch) - unread
 
 
 def _extending_flops(blueprint: Blueprint, batch: Arrays, tokens: int, capacity: int) -> float:

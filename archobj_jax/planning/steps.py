@@ -82,9 +82,9 @@ def held_out_step(
         mesh=mesh_of(blueprint),
         lower=lambda: jax.jit(trainer.eval_step(blueprint)).lower(params, batch),
         given={"parameters": per_device_bytes(params), "a batch": per_device_bytes(batch)},
-        flops=reading_flops(blueprint, batch),
+        flops=flops.batch_flops(model.network, blueprint.infos, batch),
         rows=placement.batch_size,
-        tokens=positions(batch),
+        tokens=flops.positions(batch),
     )
 
 
@@ -93,21 +93,3 @@ def mesh_of(blueprint: Blueprint) -> Mesh:
     mesh = blueprint.rules.mesh
     assert isinstance(mesh, Mesh)
     return mesh
-
-
-def positions(batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Positions that are read, padding included, the encoder's too."""
-    return sum(x.size for name, x in batch.items() if name.endswith("_input_tokens"))
-
-
-def reading_flops(blueprint: Blueprint, batch: Mapping[str, jax.ShapeDtypeStruct]) -> float:
-    """Operations of a forward pass over a batch, logits of all positions included."""
-    rows, target_length = batch["decoder_input_tokens"].shape
-    source = batch.get("encoder_input_tokens")
-    return flops.forward_flops(
-        blueprint.architecture.network,
-        blueprint.infos,
-        rows=rows,
-        target_length=target_length,
-        source_length=0 if source is None else source.shape[1],
-    )

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import seqio
 
 from archobj_jax import config
@@ -176,17 +177,10 @@ def _infos(model: Architecture) -> tuple[Any, ...]:
 
 def _step(model: Architecture, dataset: DatasetConfig) -> tuple[int, float, int]:
     """Positions and operations of a step, and the parameters."""
-    spec = model.layout.spec(dataset.task_feature_lengths)
-    lengths = {name: shape[0] for name, (shape, _) in spec.items()}
-    target = lengths["decoder_input_tokens"]
-    source = lengths.get("encoder_input_tokens", 0)
+    batch = {
+        name: jax.ShapeDtypeStruct((dataset.batch_size, *shape), dtype)
+        for name, (shape, dtype) in model.layout.spec(dataset.task_feature_lengths).items()
+    }
     infos = _infos(model)
-    forward = flops.forward_flops(
-        model.network,
-        infos,
-        rows=dataset.batch_size,
-        target_length=target,
-        source_length=source,
-    )
-    tokens = dataset.batch_size * (target + source)
-    return tokens, flops.train_flops(forward), sum(info.size for info in infos)
+    forward = flops.batch_flops(model.network, infos, batch)
+    return flops.positions(batch), flops.train_flops(forward), sum(info.size for info in infos)

@@ -46,6 +46,28 @@ def forward_flops(
     return rows * per_row
 
 
+def positions(batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Positions of a batch [B, L] that are read, padding included, the encoder's too."""
+    return sum(x.size for name, x in batch.items() if name.endswith("_input_tokens"))
+
+
+def batch_flops(
+    config: NetworkConfig,
+    infos: Iterable[ParameterInfo],
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+) -> float:
+    """Operations of one forward pass over a batch [B, L], logits of all positions included."""
+    rows, target_length = batch["decoder_input_tokens"].shape
+    source = batch.get("encoder_input_tokens")
+    return forward_flops(
+        config,
+        infos,
+        rows=rows,
+        target_length=target_length,
+        source_length=0 if source is None else source.shape[1],
+    )
+
+
 def train_flops(forward: float) -> float:
     """Operations of a training step: the backward pass takes two of the forward pass.
 

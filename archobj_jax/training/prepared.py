@@ -68,17 +68,9 @@ class PreparedStep:
     @property
     def tokens(self) -> int:
         """Positions that a step reads, padding included, the encoder's too."""
-        return sum(x.size for name, x in self.batch.items() if name.endswith("_input_tokens"))
+        return flops.positions(self.batch)
 
     def flops(self) -> float:
         """Operations of a step, counted from the model; see `training.flops`."""
-        source = self.batch.get("encoder_input_tokens")
-        return flops.train_flops(
-            flops.forward_flops(
-                self.blueprint.architecture.network,
-                self.blueprint.infos,
-                rows=self.placement.batch_size,
-                target_length=self.batch["decoder_input_tokens"].shape[1],
-                source_length=0 if source is None else source.shape[1],
-            )
-        )
+        network = self.blueprint.architecture.network
+        return flops.train_flops(flops.batch_flops(network, self.blueprint.infos, self.batch))

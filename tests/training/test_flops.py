@@ -4,7 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from archobj_jax.training.flops import PEAK_FLOPS, device_peak, forward_flops, train_flops
+from archobj_jax.training.flops import (
+    PEAK_FLOPS,
+    batch_flops,
+    device_peak,
+    forward_flops,
+    positions,
+    train_flops,
+)
 from tests import tiny
 
 # D 16, H 4, K 8 (H K = 32), F 32, V 64, two layers.
@@ -39,6 +46,21 @@ def test_untied_logits_and_grouped_queries_count_what_they_multiply():
     grouped = tiny.CD(tiny.network(num_kv_heads=1))
     saved = 2 * 2 * 8 * 2 * (2 * 16 * (32 - 8))  # keys and values of two layers
     assert count(tied, **lengths) - count(grouped, **lengths) == saved
+
+
+@pytest.mark.parametrize(
+    ("symbol", "lengths"),
+    [("CD", {"target_length": 24}), ("ED", {"target_length": 10, "source_length": 14})],
+)
+def test_a_batch_counts_all_that_it_reads(symbol: str, lengths: dict[str, int]):
+    model = tiny.SYMBOLS[symbol](tiny.NETWORK)
+    spec = model.layout.spec({"inputs": 14, "targets": 10})
+    batch = {
+        name: jax.ShapeDtypeStruct((3, *shape), dtype) for name, (shape, dtype) in spec.items()
+    }
+    infos = tiny.blueprint(model).infos
+    assert batch_flops(model.network, infos, batch) == count(model, rows=3, **lengths)
+    assert positions(batch) == 3 * 24
 
 
 @pytest.mark.parametrize("symbol", ["CD", "ED"])
