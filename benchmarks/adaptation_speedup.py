@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from archobj_jax.study.report.adaptation import tokens_to_reach
 from archobj_jax.training import restoring
 from archobj_jax.training.lineage import Stage, notation, stages_of
 
@@ -38,19 +39,6 @@ def lineage(run: Path) -> Sequence[Stage]:
     """The stages of a run's newest checkpoint."""
     found = restoring.find_checkpoint(str(run))
     return stages_of(restoring.read_about(found), where=str(found))
-
-
-def tokens_to_reach(points: Curve, loss: float) -> float | None:
-    """The tokens at which a curve, straight between its points, first falls to `loss`; or None."""
-    before = None
-    for tokens, value in points:
-        if value <= loss:
-            if before is None or before[1] == value:
-                return tokens
-            share = (before[1] - loss) / (before[1] - value)
-            return before[0] + share * (tokens - before[0])
-        before = tokens, value
-    return None
 
 
 def compared(scratch: Path, adapted: Path) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.plans
     python -m benchmarks.plans --size=tiny --topologies=v4:2x2x1 --experiments=cd_flm \
-      --folder=/tmp/plans --page=/tmp/plans.md
+      --folder=runs/plans --page=runs/plans.md
 
 Runs `archobj plan` for each experiment of a size on each topology, with the layout that
 t5x_configs/partitioning/ has for it: SIZE_TOPOLOGY_EXPERIMENT.gin, SIZE_TOPOLOGY_KIND.gin (kinds

@@ -174,6 +174,10 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"], grace: float) -> list[
                 processes[index].kill()
                 processes[index].wait()
         time.sleep(0.05)
+    for index, process in enumerate(processes):
+        if process.returncode < 0:
+            name = signal.Signals(-process.returncode).name
+            print(f"{PROGRAM}: process {index} was ended by {name}", file=sys.stderr)
     for thread in threading.enumerate():  # last lines may still be on their way
         if thread.name.startswith(_READER):
             thread.join(timeout=1.0)

@@ -64,7 +64,8 @@ def _stop(watch: Watch) -> None:
 
 def _told(error: BaseException, watch: Watch) -> tuple[int, str]:
     if isinstance(error, jax.errors.JaxRuntimeError | ValueError) and _EXCHANGE.search(str(error)):
-        status, why = watch.cause() or (PREEMPTED, "its log says why")
+        unknown = "killed perhaps; else its log says why. Run the same command again on all"
+        status, why = watch.cause() or (PREEMPTED, unknown)
         return status, (
             f"archobj: error: another process has ended, {why}\nThis one ends with it, in an "
             f"exchange ({str(error).splitlines()[0]}); what was saved is intact."

@@ -145,17 +145,15 @@ class Watch:
         """Process 0 says what every process has been doing for longer than is usual."""
         if self._index > 0 or not self._seen:
             return
-        stalled = {
-            process: pulse
-            for process, pulse in self._seen.items()
-            if pulse["seconds"] > self._patience and pulse["phase"] != IDLE
-        }
-        if len(stalled) < len(self._seen):
-            if not stalled:
-                self._patience = self._stalled
+        pulses = self._seen.values()
+        if any(pulse["phase"] == IDLE for pulse in pulses):
             return
-        self._patience *= 2
-        print(f"archobj: {stall(stalled)}", file=sys.stderr, flush=True)
+        shortest = min(pulse["seconds"] for pulse in pulses)
+        if shortest <= self._stalled:  # something goes on
+            self._patience = self._stalled
+        elif shortest > self._patience:
+            self._patience *= 2
+            print(f"archobj: {stall(self._seen)}", file=sys.stderr, flush=True)
 
 
 def stall(pulses: dict[int, dict[str, Any]]) -> str:

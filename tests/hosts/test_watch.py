@@ -40,6 +40,16 @@ def test_a_stalled_phase_is_named_once_each_time_its_length_doubles(capsys):
     assert "waiting for input" in lines[0]
 
 
+def test_a_stall_is_told_at_each_doubling_and_anew_after_something_went_on(capsys):
+    watch = Watch(stalled=300.0)
+    told = []
+    for seconds in [*range(0, 1300, 2), 1, *range(0, 400, 2)]:
+        watch._seen = {0: pulse("saving", seconds), 1: pulse("evaluation", seconds + 4)}
+        watch._name_stalled()
+        told += [seconds] * capsys.readouterr().err.count("no progress")
+    assert told == [302, 602, 1202, 302]
+
+
 def test_what_goes_on_is_not_named(capsys):
     with ACTIVITY.phase("reading"), Watch(stalled=1.5):
         for _ in range(30):

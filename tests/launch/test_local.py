@@ -56,7 +56,9 @@ def test_the_status_speaks_for_all():
     assert ended(local(*by_index("os._exit(0)", "os._exit(75)")))[0] == 75
     assert ended(local(*by_index("os._exit(75)", "os._exit(2)")))[0] == 2
     killed = "os.kill(os.getpid(), 9)"
-    assert ended(local(*by_index(killed, "os._exit(74)")))[0] == 137
+    status, _, errors = ended(local(*by_index(killed, "os._exit(74)")))
+    assert status == 137
+    assert "process 0 was ended by SIGKILL" in errors
 
 
 def test_when_one_fails_the_others_end_within_the_grace():

@@ -51,7 +51,6 @@ window.addEventListener("load", () => {
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    pytest.importorskip("altair", reason="altair and vl-convert-python are not installed")
     from archobj_jax.study.report import sections, writing
 
     folder = tmp_path_factory.mktemp("page")

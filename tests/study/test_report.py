@@ -186,7 +186,6 @@ def test_scores_of_prompts_are_the_mean_over_seeds(tmp_path):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    pytest.importorskip("altair", reason="altair and vl-convert-python are not installed")
     from archobj_jax.study.report import sections, writing
 
     folder = tmp_path_factory.mktemp("report")
@@ -257,7 +256,6 @@ def _titles(made, name):
 
 
 def test_without_a_stage_done_there_is_nothing_to_report(tmp_path):
-    pytest.importorskip("altair", reason="altair and vl-convert-python are not installed")
     from archobj_jax.study.report import writing
 
     of = study()
