@@ -76,8 +76,11 @@ class Goodput:
         self._seconds["steps"] += steps
         self._seconds["input"] += waited
 
-    def saved(self, step: int) -> None:
-        """What was done until `step` will not be lost."""
+    def saving(self, step: int) -> None:
+        """What was done until `step` is going to be saved; the next life knows whether it was.
+
+        Called before, so that a full disk is the checkpoint's to tell of.
+        """
         self._at_saves[step] = self._seconds["steps"]
         self._keep(finished=False)
 

@@ -125,12 +125,12 @@ class TrainingLoop:
     ) -> None:
         steps, waited = meter.claim()
         self.goodput.add(steps=steps, waited=waited)
+        self.goodput.saving(number)
         with meter.paused(), self.goodput.spending("saving"):
             report.flush()
             stage = self.start.stage.at(number, meter.tokens, meter.skipped_steps)
             lineage = [dataclasses.asdict(each) for each in (*self.start.ancestors, stage)]
             self.checkpoints.save(state, {**self.about, "lineage": lineage}, loss=loss)
-        self.goodput.saved(number)
 
     def _evaluate(
         self, number: int, state: TrainState, meter: Meter, report: Report

@@ -40,7 +40,7 @@ def test_what_a_life_had_not_saved_is_redone_and_the_time_between_is_down(tmp_pa
     clock(50)
     account.add(steps=50.0, waited=0.0)
     account.record()
-    account.saved(10)
+    account.saving(10)
     clock(30)
     account.add(steps=30.0, waited=0.0)
     account.record()  # killed here
@@ -61,7 +61,7 @@ def test_steps_between_a_record_and_a_save_are_not_lost(tmp_path, clock):
     account.record()
     clock(50)
     account.add(steps=50.0, waited=0.0)  # what the loop claims of the meter before it saves
-    account.saved(150)
+    account.saving(150)
     shares = Goodput(str(tmp_path), 150, clock(0)).record()
     assert shares["goodput"] == pytest.approx(1.0)
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -72,7 +72,7 @@ def test_a_save_that_was_not_finished_counts_as_lost(tmp_path, clock):
     for step in (10, 20):
         clock(50)
         account.add(steps=50.0, waited=0.0)
-        account.saved(step)
+        account.saving(step)
     shares = Goodput(str(tmp_path), 10, clock(0)).record()
     assert shares["goodput"] == pytest.approx(0.5)
     assert shares["lost_to_redone"] == pytest.approx(0.5)
@@ -82,7 +82,7 @@ def test_a_run_that_had_finished_was_not_down(tmp_path, clock):
     account = Goodput(str(tmp_path), 0, clock(0))
     clock(50)
     account.add(steps=50.0, waited=0.0)
-    account.saved(10)
+    account.saving(10)
     account.finish()
     shares = Goodput(str(tmp_path), 10, clock(1000)).record()
     assert shares["goodput"] == pytest.approx(1.0)
