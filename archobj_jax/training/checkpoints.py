@@ -160,8 +160,11 @@ class Checkpoints:
         except MachineError as failed:
             if error is None:
                 raise
-            if str(failed) != str(error):  # the first error tells what ended the run
-                print(failed, file=sys.stderr, flush=True)
+            if str(failed) != str(error):
+                if isinstance(error, MachineError):  # of one full disk, the save tells what is safe
+                    print(error, file=sys.stderr, flush=True)
+                    raise failed from None
+                print(failed, file=sys.stderr, flush=True)  # the error tells what ended the run
         finally:
             jax.monitoring.unregister_event_duration_listener(self._on_event)
             with contextlib.suppress(Exception):  # what may fail has failed above

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from archobj_jax.errors import MachineError
 from archobj_jax.training.checkpoints import Checkpoints
+from archobj_jax.training.goodput import Goodput
 from archobj_jax.training.tensorboard import Events
 from tests.end_to_end import runs
 
@@ -45,6 +47,25 @@ def test_a_disk_that_fills_up_loses_nothing(small_disk, undisturbed, capfd):
     assert runs.checksum(small_disk) == runs.checksum(undisturbed)
     expected = [record for record in runs.metrics(undisturbed) if record["step"] > 3]
     assert [r for r in runs.metrics(small_disk) if r["step"] > 3] == expected
+
+
+def test_the_save_tells_of_a_full_disk_though_another_file_met_it_first(
+    tmp_path, monkeypatch, capfd
+):
+    def full(self, *_, **__):
+        raise MachineError("goodput.json cannot be written")
+
+    def failed(self):
+        if self._saving == 3:
+            with self._explained(3):
+                raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Goodput, "record", full)
+    monkeypatch.setattr(Checkpoints, "wait", failed)
+    assert runs.here(tmp_path, train__train__stats_period=4) == 74
+    *_, other, last = capfd.readouterr().err.splitlines()
+    assert "goodput.json cannot be written" in other
+    assert "Could not save checkpoint_3" in last
 
 
 def test_a_process_that_may_not_write_so_much_ends_with_a_message(tmp_path):
