@@ -9,6 +9,10 @@ from archobj_jax.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 
 
+_LOCAL = re.compile(r"/|\.|~|file:|[^:/]+(/|$)")
+"""Addresses of repositories that are folders."""
+
+
 def pinned(commit: str | None, *, pushed: bool, root: Path = ROOT) -> str:
     """Returns the full name of `commit`, or of HEAD.
 
@@ -49,12 +53,22 @@ def origin(root: Path = ROOT) -> str:
     """Returns the address that workers fetch from: this clone's `origin`, by https if by ssh.
 
     Raises:
-        UserError: there is no `origin`.
+        UserError: there is no `origin`, or it is a folder.
     """
     url = _git(root, "remote", "get-url", "origin")
     if not url:
         raise UserError("this clone has no remote 'origin': give --repository=https://…")
+    if _LOCAL.match(url):
+        raise UserError(
+            f"this clone's remote 'origin' is {url}, a folder of this machine, which workers cannot "
+            "fetch from: give --repository=https://…"
+        )
     return re.sub(r"^(ssh://)?git@([^:/]+)[:/]", r"https://\2/", url)
+
+
+def files_at(commit: str, root: Path = ROOT) -> list[str]:
+    """Paths of the files of a commit; none if this clone does not have it."""
+    return _git(root, "ls-tree", "-r", "--name-only", "--full-tree", commit).splitlines()
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archobj_jax.errors import MachineError, UserError
+from archobj_jax.partitioning.slice_sizes import check_type
 from launch import commit, flags, run_command
 from launch.flags import Flag
 from launch.jobsets import Cluster
@@ -77,6 +78,7 @@ def _main(arguments: Sequence[str], programs: Programs | None) -> int:
         flags.required(values, "image")
         pinned = commit.pinned(values["commit"], pushed=False)
         image = f"{values['image']}:{pinned}"
+        run_command.check_gin_files(command, commit.files_at(pinned))
     if subcommand in ("create", "run"):
         cluster.create(_capacity(values))
     if subcommand in ("setup", "run"):
@@ -103,6 +105,7 @@ def _cluster(subcommand: str, values: dict[str, Any], programs: Programs) -> Clu
         flags.required(values, "tpu_type")
     if values["slices"] < 1:
         raise UserError(f"--slices={values['slices']}: at least 1.")
+    check_type("tpu_type", values["tpu_type"] or "")
     return Cluster(
         programs,
         flags.checked_name("cluster", values["cluster"]),

@@ -1,9 +1,10 @@
 """The command that runs on every host: what a pod asks of it before anything is paid for."""
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 
-from archobj_jax.errors import UserError
+from archobj_jax.errors import UserError, did_you_mean
 
 _MODEL_DIR = "--gin.MODEL_DIR="
 
@@ -26,3 +27,31 @@ def for_pod(command: Sequence[str], environment: Mapping[str, str]) -> list[str]
             raise UserError(f"--env={name}=…: not a name of an environment variable.")
     pairs = [f"{name}={value}" for name, value in environment.items()]
     return ["env", *pairs, *command] if pairs else list(command)
+
+
+def check_gin_files(command: Sequence[str], files: Sequence[str]) -> None:
+    """Checks that the gin files an `archobj` command names are in the commit that will run.
+
+    Those elsewhere are let pass: full paths, gs://, and any with --gin_search_paths.
+
+    Args:
+        command: what runs on every host.
+        files: of the commit; [] if this clone does not have it, which lets all pass.
+
+    Raises:
+        UserError: one is not there; the message names the nearest.
+    """
+    searches = any(argument.startswith("--gin_search_paths") for argument in command)
+    if "archobj" not in command or not files or searches:
+        return
+    found = set(files)
+    for before, argument in zip(("", *command), command, strict=False):
+        name = argument.removeprefix("--gin_file=")
+        if before != "--gin_file" and name == argument:
+            continue
+        place = posixpath.normpath(name)
+        if "://" in name or name.startswith(("/", "~")):
+            continue
+        if not {place, f"t5x_configs/{place}"} & found:
+            hint = did_you_mean(name, [file for file in files if file.endswith(".gin")])
+            raise UserError(f"--gin_file={name}: not in the commit that is to run.{hint}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from archobj_jax.errors import UserError
+from archobj_jax.partitioning.slice_sizes import check_type
 from launch import commit, flags, run_command
 from launch.flags import Flag
 from launch.outcomes import judge
@@ -116,6 +117,7 @@ def _pod(values: dict[str, Any], programs: Programs) -> Pod:
             f"--slices={values['slices']}: at least 1, and several only by a queued resource, "
             "without --no_queue."
         )
+    check_type("accelerator_type", values["accelerator_type"] or "")
     named = {"network": "network", "subnetwork": "subnetwork", "service_account": "service-account"}
     more = [f"--{flag}={values[name]}" for name, flag in named.items() if values[name]]
     if values["internal_ips"]:
@@ -150,6 +152,7 @@ def _source(values: dict[str, Any]) -> tuple[str, str, str]:
 
 def _run(pod: Pod, workers: Workers, values: dict[str, Any], command: Sequence[str]) -> int:
     source = _source(values)  # mistakes are told before the slice is asked for
+    run_command.check_gin_files(command, commit.files_at(source[1]))
     patience = Patience(
         poll=values["poll"],
         queue=values["queue_minutes"],

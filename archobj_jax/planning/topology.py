@@ -10,14 +10,9 @@ import numpy as np
 from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.native_messages import held_back
 from archobj_jax.partitioning.chips import CHIPS, Chip
+from archobj_jax.partitioning.slice_sizes import topology_of_type, usual_topologies
 
 GENERATIONS = {chip.topology_prefix: kind for kind, chip in CHIPS.items() if chip.topology_prefix}
-_USUAL = (
-    "v4:2x2x1", "v4:2x2x2", "v4:2x2x4", "v4:2x4x4", "v4:4x4x4", "v4:4x4x8", "v4:4x8x8", "v4:8x8x8",
-    "v5p:2x2x1", "v5p:2x2x2", "v5p:2x4x4", "v5p:4x4x4", "v5p:4x4x8", "v5p:4x8x8", "v5p:8x8x8",
-    "v5e:2x2", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16",
-    "v6e:2x2", "v6e:4x4", "v6e:4x8", "v6e:8x8", "v6e:8x16", "v6e:16x16",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,7 +20,7 @@ class Topology:
     """Chips that are compiled for.
 
     Attributes:
-      name: as the user gave it, `v4:4x4x4`.
+      name: `v4:4x4x4`.
       slices: how many of them, connected over the data-centre network.
       devices: one a chip, slice by slice; they compile and hold nothing.
       chip: what each can do.
@@ -44,14 +39,15 @@ class Topology:
 
 
 def topology_of(name: str, slices: int = 1) -> Topology:
-    """The topology `name`, GENERATION:AxBxC in chips, so many times.
+    """The topology `name`, GENERATION:AxBxC in chips or an accelerator type, so many times.
 
     Raises:
       UserError: libtpu is not installed, or there is no such topology.
     """
+    name = topology_of_type(name) or name
     generation, _, shape = name.partition(":")
     if generation not in GENERATIONS:
-        raise UserError(_unknown(name, f"generations are {', '.join(GENERATIONS)}"))
+        raise UserError(_unknown(name, f"expected GENERATION:AxBxC in chips, or a type like v4-128"))
     if slices < 1:
         raise UserError(f"--slices={slices}: must be at least 1.")
     chip = CHIPS[GENERATIONS[generation]]
@@ -81,5 +77,6 @@ def topology_of(name: str, slices: int = 1) -> Topology:
 
 
 def _unknown(name: str, why: str) -> str:
-    hint = did_you_mean(name, _USUAL) or f" There are, among others: {', '.join(_USUAL)}."
+    usual = usual_topologies()
+    hint = did_you_mean(name, usual) or f" There are, among others: {', '.join(usual)}."
     return f"--topology={name}: there is no such topology ({why}).{hint}"

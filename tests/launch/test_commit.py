@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from archobj_jax.errors import UserError
-from launch.commit import origin, pinned
+from launch.commit import files_at, origin, pinned
 from tests.launch.conftest import committed
 
 
@@ -64,3 +64,15 @@ def test_workers_fetch_by_https(clone):
     subprocess.run(["git", "-C", clone, "remote", "remove", "origin"], check=True)
     with pytest.raises(UserError, match="no remote 'origin': give --repository"):
         origin(clone)
+
+
+@pytest.mark.parametrize("url", ["/srv/archobj", "../archobj", "archobj.git", "file:///srv/archobj"])
+def test_a_folder_of_this_machine_is_nothing_that_workers_can_fetch_from(clone, url):
+    subprocess.run(["git", "-C", clone, "remote", "set-url", "origin", url], check=True)
+    with pytest.raises(UserError, match="a folder of this machine.* give --repository"):
+        origin(clone)
+
+
+def test_the_files_of_a_commit(clone):
+    assert files_at("HEAD", root=clone) == ["a.py"]
+    assert files_at("a" * 40, root=clone) == []

@@ -30,6 +30,8 @@ MISTAKES = [
     (["run", *V4, "--env=A-B=1", *RUN], "--env=A-B=…: not a name of an environment variable."),
     (["run", *V4, *RUN, "--gin.MODEL_DIR=runs/x"], "a folder of its own on each host"),
     (["run", *V4, "--commit=nowhere", *RUN], "git knows no such commit"),
+    (["run", *V4, "--commit=HEAD", *RUN, "--gin_file=no.gin"], "not in the commit that is to run"),
+    (["create", *POD, "--accelerator_type=v4-100"], "no such slice"),
 ]
 
 

@@ -16,7 +16,7 @@ from tests.launch.nasty import ARGUMENTS
 
 RUN = ["--name=cd-flm", "--cluster=tpus", "--project=my-project", "--zone=us-east5-a"]
 V5P = [*RUN, "--tpu_type=v5p-256", "--image=docker.example/archobj", "--commit=HEAD"]
-TRAIN = ["--", "archobj", "train", "--gin_file=x.gin"]
+TRAIN = ["--", "archobj", "train", "--gin_file=experiments/tiny/cd_flm.gin"]
 COMPLETED = {"conditions": [{"type": "Completed", "status": "True"}]}
 FAILED = {"conditions": [{"type": "Failed", "status": "True"}], "restarts": 2}
 
@@ -61,7 +61,7 @@ def test_a_run_makes_cluster_image_and_jobset_and_waits_for_its_end(cluster, cap
         f"xpk workload create --workload=cd-flm --tpu-type=v5p-256 --num-slices=1 "
         f"--docker-image={image} --priority=medium --max-restarts=100 "
         "--restart-on-exit-codes=75 --termination-grace-period-seconds=300 "
-        "--command=exec archobj train --gin_file=x.gin --cluster=tpus --zone=us-east5-a "
+        "--command=exec archobj train --gin_file=experiments/tiny/cd_flm.gin --cluster=tpus --zone=us-east5-a "
         "--project=my-project",
     ]
     assert cluster.calls()[: len(expected)] == expected
