@@ -8,15 +8,16 @@ import argparse
 import contextlib
 import glob
 import importlib
+import importlib.metadata
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import archobj_jax
-from archobj_jax import native_messages
+from archobj_jax import gin_text, native_messages
 from archobj_jax.commands import COMMANDS, JOINING, Command, Option
 from archobj_jax.errors import MachineError, UserError, did_you_mean, told
 from archobj_jax.hosts import joining
@@ -110,8 +111,17 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
         return
     from archobj_jax.hosts import together
 
-    with together.joined(place, saves_when_stopped=command.saves_when_stopped):
+    asked = _asked(command, arguments, config.bound_config_str())
+    with together.joined(place, asked, saves_when_stopped=command.saves_when_stopped):
         config.call(function, **arguments)
+
+
+def _asked(command: Command, arguments: Mapping[str, Any], configuration: str) -> dict[str, str]:
+    """What all processes of a run must be asked for alike, by name."""
+    flags = {f"--{name}": str(arguments[name]) for name in command.options if name in arguments}
+    for name in ("archobj_jax", "jax"):
+        flags[f"the version of {name}"] = importlib.metadata.version(name)
+    return {"the command": command.function, **flags, **gin_text.bindings(configuration)}
 
 
 def _load(target: str) -> Callable[..., Any]:

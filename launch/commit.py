@@ -60,8 +60,8 @@ def origin(root: Path = ROOT) -> str:
         raise UserError("this clone has no remote 'origin': give --repository=https://…")
     if _LOCAL.match(url):
         raise UserError(
-            f"this clone's remote 'origin' is {url}, a folder of this machine, which workers cannot "
-            "fetch from: give --repository=https://…"
+            f"this clone's remote 'origin' is {url}, a folder of this machine, which workers "
+            "cannot fetch from: give --repository=https://…"
         )
     return re.sub(r"^(ssh://)?git@([^:/]+)[:/]", r"https://\2/", url)
 

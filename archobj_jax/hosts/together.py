@@ -11,6 +11,7 @@ import jax
 
 from archobj_jax.errors import PREEMPTED, told
 from archobj_jax.hosts import joining, maintenance
+from archobj_jax.hosts.agreement import check_agreement
 from archobj_jax.hosts.watch import Watch
 
 _EXCHANGE = re.compile(
@@ -21,7 +22,9 @@ _EXCHANGE = re.compile(
 
 
 @contextlib.contextmanager
-def joined(flags: Mapping[str, object], *, saves_when_stopped: bool) -> Iterator[None]:
+def joined(
+    flags: Mapping[str, object], asked: Mapping[str, str], *, saves_when_stopped: bool
+) -> Iterator[None]:
     """Joins the other processes, if there are others, and watches them while entered.
 
     On TPUs it listens for the notices of Google Cloud too.
@@ -31,6 +34,7 @@ def joined(flags: Mapping[str, object], *, saves_when_stopped: bool) -> Iterator
 
     Args:
       flags: `commands.JOINING` with the values given.
+      asked: what all must have been asked for alike, by name.
       saves_when_stopped: whether what runs inside asks JAX's preemption service whether to stop;
         what does not is ended by SIGTERM, all processes with it, with status 75.
     """
@@ -45,6 +49,7 @@ def joined(flags: Mapping[str, object], *, saves_when_stopped: bool) -> Iterator
         if several and not saves_when_stopped:
             signal.signal(signal.SIGTERM, lambda *_: _stop(watch))
         try:
+            check_agreement(asked, timeout=timeout)
             yield
         except (Exception, KeyboardInterrupt) as error:
             if not several:

@@ -47,7 +47,7 @@ def topology_of(name: str, slices: int = 1) -> Topology:
     name = topology_of_type(name) or name
     generation, _, shape = name.partition(":")
     if generation not in GENERATIONS:
-        raise UserError(_unknown(name, f"expected GENERATION:AxBxC in chips, or a type like v4-128"))
+        raise UserError(_unknown(name, "expected GENERATION:AxBxC in chips, or a type like v4-128"))
     if slices < 1:
         raise UserError(f"--slices={slices}: must be at least 1.")
     chip = CHIPS[GENERATIONS[generation]]

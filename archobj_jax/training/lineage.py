@@ -13,6 +13,7 @@ from archobj_jax.architectures.architecture import (
 )
 from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.errors import UserError
+from archobj_jax.gin_text import bindings
 
 if TYPE_CHECKING:
     # SeqIO, which the loader needs, imports TensorFlow; reading a checkpoint needs neither.
@@ -156,22 +157,9 @@ def changed_bindings(before: str, now: str) -> list[str]:
 
     Where a run lies and how long it is to train are left out.
     """
-    old, new = _bindings(before), _bindings(now)
+    old, new = bindings(before), bindings(now)
     return [
         f"{name}: {old.get(name, 'nothing')} -> {new.get(name, 'nothing')}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and name not in ("MODEL_DIR", "TRAIN_STEPS")
     ]
-
-
-def _bindings(config: str) -> dict[str, str]:
-    """Values by name of an operative configuration, which has continuation lines indented."""
-    bindings: dict[str, str] = {}
-    name = ""
-    for line in config.splitlines():
-        if line.startswith(" ") and name:
-            bindings[name] += line.strip()
-        elif "=" in line and not line.startswith("#"):
-            name, _, value = (part.strip() for part in line.partition("="))
-            bindings[name] = value.rstrip("\\")
-    return bindings

@@ -6,13 +6,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.end_to_end import runs
 
 
 def start(
-    arguments: Sequence[str] | Sequence[Sequence[str]], *, count: int = 2, devices: int = 2
+    arguments: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    count: int = 2,
+    devices: int = 2,
+    variables: Mapping[int, Mapping[str, str]] | None = None,
 ) -> list[subprocess.Popen]:
     """Starts `archobj` in so many processes that join; each sees so many devices.
 
@@ -20,6 +24,7 @@ def start(
       arguments: of all, or one list a process.
       count: of processes.
       devices: of each.
+      variables: of the environment, by process.
     """
     each = [arguments] * count if isinstance(arguments[0], str) else arguments
     with socket.socket() as free:
@@ -30,7 +35,7 @@ def start(
         subprocess.Popen(
             [sys.executable, "-m", "archobj_jax", *each[index], *place, f"--process_index={index}"],
             cwd=runs.ROOT,
-            env=runs.environment(devices),
+            env={**runs.environment(devices), **(variables or {}).get(index, {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

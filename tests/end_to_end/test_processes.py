@@ -59,16 +59,25 @@ def test_killed_at_one_of_two_the_other_ends_and_the_restart_is_the_run(two, tmp
 
 @pytest.mark.parametrize("who", [0, 1])
 def test_a_mistake_at_one_of_two_ends_both_with_its_message(tmp_path, who):
-    arguments = runs.arguments(tmp_path, TRAIN_STEPS=4)
-    mistaken = [*arguments, "--gin.MIXTURE_OR_TASK_NAME=words_fulllm"]
-    each = [arguments, arguments]
-    each[who] = mistaken
+    (tmp_path / "hosts_own_tasks.py").write_text("from tests.end_to_end.word_tasks import *\n")
+    arguments = runs.arguments(tmp_path / "run", MIXTURE_OR_TASK_MODULE="hosts_own_tasks")
+    has_it = {1 - who: {"PYTHONPATH": str(tmp_path)}}
+    codes, printed = several.ended(several.start(arguments, variables=has_it))
+    assert codes == [2, 2], printed
+    for _, errors in printed:
+        assert "hosts_own_tasks" in errors
+        assert "Traceback" not in errors
+    assert f"process {who}" in printed[1 - who][1]
+
+
+def test_processes_that_were_asked_for_different_runs_say_so(tmp_path):
+    each = [runs.arguments(tmp_path, TRAIN_STEPS=steps) for steps in (4, 5)]
     codes, printed = several.ended(several.start(each))
     assert codes == [2, 2], printed
     for _, errors in printed:
-        assert "words_fulllm" in errors
+        assert "process 1 was not started as process 0 was: TRAIN_STEPS is 5 and not 4." in errors
         assert "Traceback" not in errors
-    assert f"process {who}" in printed[1 - who][1]
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_sigterm_to_one_of_two_stops_both_at_one_step(tmp_path):

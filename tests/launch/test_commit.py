@@ -66,10 +66,12 @@ def test_workers_fetch_by_https(clone):
         origin(clone)
 
 
-@pytest.mark.parametrize("url", ["/srv/archobj", "../archobj", "archobj.git", "file:///srv/archobj"])
+@pytest.mark.parametrize(
+    "url", ["/srv/archobj", "../archobj", "archobj.git", "file:///srv/archobj"]
+)
 def test_a_folder_of_this_machine_is_nothing_that_workers_can_fetch_from(clone, url):
     subprocess.run(["git", "-C", clone, "remote", "set-url", "origin", url], check=True)
-    with pytest.raises(UserError, match="a folder of this machine.* give --repository"):
+    with pytest.raises(UserError, match=r"a folder of this machine.* give --repository"):
         origin(clone)
 
 

@@ -61,8 +61,8 @@ def test_a_run_makes_cluster_image_and_jobset_and_waits_for_its_end(cluster, cap
         f"xpk workload create --workload=cd-flm --tpu-type=v5p-256 --num-slices=1 "
         f"--docker-image={image} --priority=medium --max-restarts=100 "
         "--restart-on-exit-codes=75 --termination-grace-period-seconds=300 "
-        "--command=exec archobj train --gin_file=experiments/tiny/cd_flm.gin --cluster=tpus --zone=us-east5-a "
-        "--project=my-project",
+        "--command=exec archobj train --gin_file=experiments/tiny/cd_flm.gin --cluster=tpus "
+        "--zone=us-east5-a --project=my-project",
     ]
     assert cluster.calls()[: len(expected)] == expected
     with tarfile.open(cluster.folder / "context.tar") as context:

@@ -27,7 +27,7 @@ def test_files_that_the_workers_will_find(arguments):
 @pytest.mark.parametrize("form", [["--gin_file={}"], ["--gin_file", "{}"]])
 def test_a_file_that_the_commit_lacks_is_told_with_the_nearest(form):
     arguments = [each.format("t5x_configs/experiments/xxl/cd_fml.gin") for each in form]
-    with pytest.raises(UserError, match="cd_fml.gin: not in the commit .* Did you mean .*cd_flm"):
+    with pytest.raises(UserError, match=r"cd_fml\.gin: not in the commit .* Did you mean .*cd_flm"):
         check_gin_files(["archobj", "train", *arguments], FILES)
 
 

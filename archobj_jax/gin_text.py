@@ -1,0 +1,14 @@
+"""Reads what gin prints of a configuration; needs no gin."""
+
+
+def bindings(config: str) -> dict[str, str]:
+    """Values by name of an operative configuration, which has continuation lines indented."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in config.splitlines():
+        if line.startswith(" ") and name:
+            found[name] += line.strip()
+        elif "=" in line and not line.startswith("#"):
+            name, _, value = (part.strip() for part in line.partition("="))
+            found[name] = value.rstrip("\\")
+    return found
