@@ -46,8 +46,8 @@ def training_text(made: Figures, steps: int) -> str:
     return table(
         [
             ("tokens a day", f"{made.tokens_per_second * 86400:.3g}"),
-            (f"chip-hours for {steps:,} steps", f"{made.chip_hours(steps):,.0f}"),
-            ("days", f"{steps * seconds / 86400:.1f}"),
+            (f"chip-hours for {steps:,} steps", _amount(made.chip_hours(steps))),
+            ("days", _amount(steps * seconds / 86400)),
         ],
         numbers_from=1,
     )
@@ -93,6 +93,10 @@ def _collectives(made: Figures) -> Sequence[tuple[str, str, str, str]]:
 
 def _gib(size: float) -> str:
     return f"{size / _GIB:.3f}" if size >= _GIB / 10 else f"{size / _GIB:.2g}"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _seconds(time: float) -> str:

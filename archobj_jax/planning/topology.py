@@ -68,11 +68,13 @@ def topology_of(name: str, slices: int = 1) -> Topology:
     options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
     if generation == "v4":  # The two cores of a chip as one device, as Cloud TPU has them.
         options["chip_config_name"] = "megacore"
-    try:
-        with held_back():
+    with held_back():  # what libtpu says of a topology is told by the error, once
+        try:
             made = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
-    except jax.errors.JaxRuntimeError as error:
-        raise UserError(_unknown(name, str(error).splitlines()[0])) from error
+        except jax.errors.JaxRuntimeError as error:
+            made, why = None, str(error).splitlines()[0]
+    if made is None:
+        raise UserError(_unknown(name, why))
     return Topology(name, slices, tuple(made.devices), chip, tuple(map(int, sizes)))
 
 

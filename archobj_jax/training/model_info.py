@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 from jax.sharding import Mesh
 
 from archobj_jax.partitioning.arrangement import slice_count
@@ -50,7 +51,9 @@ def model_info(prepared: PreparedStep) -> str:
 
 
 def _slices(prepared: PreparedStep) -> str:
-    """How the data axis falls into slices, if there are several."""
+    """How the data axis falls into slices, if there are several; what there is, if too few."""
     mesh = prepared.blueprint.rules.mesh
-    slices = slice_count(list(mesh.devices.flat)) if isinstance(mesh, Mesh) else 1
+    if not isinstance(mesh, Mesh):
+        return f"; there are {jax.device_count()} here, by which an axis of -1 was resolved"
+    slices = slice_count(list(mesh.devices.flat))
     return f"; data={slices} slices x {mesh.shape['data'] // slices}" if slices > 1 else ""

@@ -139,6 +139,16 @@ def test_an_unknown_topology_is_told_with_the_nearest(name: str, message: str):
         topology_of(name)
 
 
+def test_a_type_of_slice_names_its_topology():
+    assert topology_of("v4-8").name == "v4:2x2x1"
+
+
+def test_what_libtpu_says_of_an_unknown_topology_is_told_once(capfd):
+    with pytest.raises(UserError):
+        topology_of("v4:3x4x4")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_without_libtpu_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="pip install libtpu"):
