@@ -29,8 +29,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-demo: install ## Train a tiny causal decoder on text that Python carries, and let it write.
-	$(VENV)/bin/archobj demo --model_dir=runs/demo
+demo: install ## Run a study in small on text that Python carries, and write its report.
+	$(VENV)/bin/archobj study run t5x_configs/studies/demo.gin
 
 lint: install ## Check style, format and types.
 	$(VENV)/bin/ruff check .

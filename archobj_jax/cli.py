@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str]) -> None:
     if flags["command"] is None:
         raise UserError(f"name a command: {', '.join(COMMANDS)}.")
     command = COMMANDS[flags.pop("command")]
-    if bindings and not command.gin:
+    if bindings and not (command.gin or command.gin_flags):
         raise UserError(f"{bindings[0]}: this command takes no gin flags; see its --help.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says as it is imported
     if not any(glob.glob(pattern) for pattern in _ACCELERATORS):
@@ -93,6 +93,8 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
         elif option.type is not bool and flags[name] is not None:
             arguments[name] = flags[name]
     if not command.gin:
+        if command.gin_flags:
+            arguments["bindings"] = bindings
         _load(command.function)(**arguments)
         return
     gin_files = ([command.gin_file] if command.gin_file else []) + flags["gin_file"]
@@ -199,16 +201,17 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
         group = parser.add_argument_group("several processes as one run (docs/pods.md)")
         for name, option in JOINING.items():
             _add_option(group, name, option)
+    if command.gin or command.gin_flags:
+        parser.add_argument(
+            "--gin.NAME=VALUE",  # for the help only: `_run` takes these out, whatever their names
+            action="store_true",
+            dest="gin",
+            help="sets a macro or module.function.parameter; repeatable",
+        )
     if not command.gin:
         return
     parser.add_argument(
         "--gin_file", action="append", default=[], metavar="FILE", help="a gin file; repeatable"
-    )
-    parser.add_argument(
-        "--gin.NAME=VALUE",  # for the help only: `_run` takes these out, whatever their names
-        action="store_true",
-        dest="gin",
-        help="sets a macro or module.function.parameter; repeatable",
     )
     parser.add_argument(
         "--gin_search_paths",

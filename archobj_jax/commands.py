@@ -44,6 +44,7 @@ class Command:
         macros: gin macros that one usually sets, with what they mean; {} for none.
         options: plain flags by name.
         gin: whether it reads gin; the parameters of `function` are then gin's to bind.
+        gin_flags: whether `function` is passed `bindings`, the --gin flags, for a file of its own.
         gin_file: read before those that the user names, so that macros alone can be enough.
         keeps_config: whether `function` is passed `operative_config`, which returns the gin text
             that sets the same again.
@@ -58,6 +59,7 @@ class Command:
     macros: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Option] = field(default_factory=dict)
     gin: bool = True
+    gin_flags: bool = False
     gin_file: str | None = None
     keeps_config: bool = False
     joins: bool = False
@@ -422,6 +424,10 @@ COMMANDS: Mapping[str, Command] = {
                 "archobj study commands t5x_configs/studies/paper.gin --store=gs://BUCKET/study",
                 "the paper's runs, as commands for a v4-128",
             ),
+            (
+                "archobj study run t5x_configs/studies/tiny.gin --gin.Study.seeds='(0,)'",
+                "something set otherwise than in the file; status and report take the same flags",
+            ),
         ),
         options={
             "action": Option("run, status, report or commands", required=True, positional=True),
@@ -435,12 +441,13 @@ COMMANDS: Mapping[str, Command] = {
             ),
         },
         gin=False,
+        gin_flags=True,
     ),
     "demo": Command(
         function="archobj_jax.demo:demo",
         summary="train a tiny model on text that Python carries, and let it write",
         about=(
-            "Trains a tiny causal decoder on Python's own documentation, a few minutes on two "
+            "Trains a tiny causal decoder on Python's own documentation, a minute on two "
             "cores, then prints its held-out loss and some continuations. Needs no network and no "
             "data.\n\n"
             "Writes a run like any other to MODEL_DIR (runs/demo unless set)."
@@ -448,7 +455,7 @@ COMMANDS: Mapping[str, Command] = {
         examples=(
             ("archobj demo", "into runs/demo"),
             ("archobj demo --model_dir=runs/demo2", "into a folder of your choice"),
-            ("make demo", "the same, with the set-up"),
+            ("archobj demo --model_dir=runs/demo2", "again: goes on, or lets it write once more"),
         ),
         options={"model_dir": Option("where the run lives", default="runs/demo")},
         gin=False,

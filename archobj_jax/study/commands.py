@@ -1,6 +1,7 @@
 """`archobj study ACTION STUDY.gin`."""
 
 import os
+from collections.abc import Sequence
 
 from archobj_jax import config, native_messages
 from archobj_jax.errors import UserError, did_you_mean
@@ -17,6 +18,7 @@ def study(
     dry_run: bool = False,
     watch: bool = False,
     launcher: str = DEFAULT_LAUNCHER,
+    bindings: Sequence[str] = (),
 ) -> None:
     """Runs a study, or tells of it.
 
@@ -27,6 +29,7 @@ def study(
       dry_run: of `run`: only prints what it would do.
       watch: of `status`: prints it again every few seconds.
       launcher: of `commands`: what goes before each command.
+      bindings: over the file's, as `--gin.` takes them.
 
     Raises:
       UserError: a mistake in the study; or, after all else is done, stages that failed.
@@ -40,7 +43,7 @@ def study(
     environment = dict(os.environ)
     # We only look at shapes: the accelerators are the stages'.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    config.parse([file], functions=[Study])
+    config.parse([file], bindings, functions=[Study])
     described = config.call(Study)  # a mistake in it is told before the seconds of imports
     with native_messages.held_back():
         from archobj_jax.study.session import Session

@@ -60,6 +60,17 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(file, tmp_path, caps
     assert not (tmp_path / "store").exists()
 
 
+def test_flags_are_over_the_file(file, tmp_path, capsys):
+    arguments = ["run", file, f"--store={tmp_path}", "--dry_run"]
+    assert archobj(*arguments) == 0
+    once = capsys.readouterr().out
+    assert archobj(*arguments, "--gin.Study.seeds=(0, 1)") == 0
+    assert "seed 1" not in once
+    assert "seed 1" in capsys.readouterr().out
+    assert archobj(*arguments, "--gin.Study.seed=(0, 1)") == 2
+    assert "has no parameter 'seed'. Did you mean 'seeds'?" in capsys.readouterr().err
+
+
 def test_a_run_into_a_bucket_says_what_to_do_instead(file, monkeypatch, capsys):
     monkeypatch.setattr("archobj_jax.study.changes.summary", lambda *_: "")
     assert archobj("run", file, "--store=gs://bucket/study") == 2
