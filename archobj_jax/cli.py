@@ -35,7 +35,8 @@ exit status:
   74  a disk, a shard or a checkpoint failed; what was saved is intact, the message says what next
   75  stopped by SIGTERM after saving, or because another process of the run was killed or has not
       come; the same command goes on from there
-  130 stopped by Ctrl-C; `archobj train` saves first, once it is at its steps"""
+  130 stopped by Ctrl-C; `archobj train` saves first, once it is at its steps (of several processes
+      each ends with 75)"""
 
 _GIN_FLAGS = """\
 Gin files and --gin flags are T5X's. A later file overrides an earlier one, a flag overrides the

@@ -22,7 +22,7 @@ PREEMPTED = 75
 was killed or has not come; the same command goes on."""
 
 INTERRUPTED = 130
-"""Exit status (128 + SIGINT): stopped by Ctrl-C; a training run has saved before."""
+"""Exit status (128 + SIGINT): stopped by Ctrl-C; a training run of one process has saved before."""
 
 
 class UserError(Exception):

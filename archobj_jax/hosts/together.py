@@ -18,7 +18,7 @@ _EXCHANGE = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|socket closed|broken pipe|coordination service",
     re.IGNORECASE,
 )
-"""What a failed exchange between processes says, in one way or another."""
+"""What an exchange that failed says, in one way or another; the watch tells whose fault it is."""
 
 
 @contextlib.contextmanager
@@ -69,10 +69,12 @@ def _stop(watch: Watch) -> None:
 
 def _told(error: BaseException, watch: Watch) -> tuple[int, str]:
     if isinstance(error, jax.errors.JaxRuntimeError | ValueError) and _EXCHANGE.search(str(error)):
-        unknown = "killed perhaps; else its log says why. Run the same command again on all"
-        status, why = watch.cause() or (PREEMPTED, unknown)
-        return status, (
-            f"archobj: error: another process has ended, {why}\nThis one ends with it, in an "
-            f"exchange ({str(error).splitlines()[0]}); what was saved is intact."
-        )
+        cause = watch.cause()
+        if cause is not None:  # else all others live, and the fault is ours
+            status, why = cause
+            return status, (
+                f"archobj: error: another process has ended, {why}\nThis one ends with it, in an "
+                f"exchange ({str(error).splitlines()[0]}); what was saved is intact. Run the same "
+                "command again on all."
+            )
     return told(error)

@@ -66,22 +66,44 @@ class Watch:
         if self._client is None:
             return
         cause = json.dumps({"process": self._index, "status": status, "message": message})
-        try:
+        # Another may have failed before, or process 0 be gone: then the others know.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._client.key_value_set(_FAILURE, cause)
-        except jax.errors.JaxRuntimeError:
-            return  # another has failed before, or process 0 is gone: they know
-        if self._index == 0:  # with which the service ends: the others are to hear of it before
+        self._outlast()
+
+    def _outlast(self) -> None:
+        """Has process 0, with which the service ends, end after the others: JAX aborts the rest."""
+        if self._index == 0:
             time.sleep(GRACE + 5 * PERIOD)
 
     def cause(self) -> tuple[int, str] | None:
-        """Status and reason of another process's end, if it told; waits a little for it to."""
-        end = time.monotonic() + 3 * PERIOD
-        while self._client is not None and time.monotonic() < end:
+        """Status and reason of another process's end, if one told it or has fallen silent.
+
+        Waits for that a little, since an exchange breaks before a pulse is missed.
+        """
+        if self._client is None:
+            return None
+        before = self._beats()
+        end = time.monotonic() + 6 * PERIOD
+        while time.monotonic() < end:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 failure = json.loads(self._client.key_value_try_get(_FAILURE))
                 return failure["status"], f"process {failure['process']}: {failure['message']}"
             time.sleep(PERIOD / 10)
+        for process, beat in self._beats().items():
+            if process != self._index and before.get(process) == beat:
+                return PREEMPTED, f"process {process}: killed perhaps; else its log says why"
         return None
+
+    def _beats(self) -> dict[int, int]:
+        """The last pulse's number of every process; of process 0 alone if it cannot be asked."""
+        try:
+            found = self._client.key_value_dir_get(_PULSES)
+        except jax.errors.JaxRuntimeError:
+            return {0: -1}
+        return {
+            int(key.rpartition("/")[2]): json.loads(text).get("beat", -1) for key, text in found
+        }
 
     def _watch(self) -> None:
         while not self._stop.wait(PERIOD):
@@ -139,6 +161,7 @@ class Watch:
             file=sys.stderr,
             flush=True,
         )
+        self._outlast()
         os._exit(status)
 
     def _name_stalled(self) -> None:

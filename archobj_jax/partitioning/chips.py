@@ -16,7 +16,6 @@ class Chip:
       hbm_bandwidth: bytes a second.
       ici_link_bandwidth: bytes a second through one link to a neighbour, one way; 0 where the
         network is not planned for (GPUs).
-      torus_dimensions: dimensions of the torus that the links make.
       ring_multiple: a dimension of the torus closes to a ring if its size is a multiple of this.
       dcn_bandwidth: bytes a second for each chip between slices.
       clock: cycles a second of a TensorCore; 0 where it is not planned for.
@@ -27,7 +26,6 @@ class Chip:
     hbm_bytes: float
     hbm_bandwidth: float
     ici_link_bandwidth: float = 0.0
-    torus_dimensions: int = 0
     ring_multiple: int = 1
     dcn_bandwidth: float = 0.0
     clock: float = 0.0
@@ -35,11 +33,11 @@ class Chip:
 
 
 CHIPS: Mapping[str, Chip] = {
-    "TPU v4": Chip(275e12, 30.75 * GIB, 1.2e12, 4.5e10, 3, 4, 6.25e9, 1.05e9, "v4"),
-    "TPU v5": Chip(459e12, 95.73 * GIB, 2.765e12, 9.0e10, 3, 4, 6.25e9, 1.75e9, "v5p"),
-    "TPU v5p": Chip(459e12, 95.73 * GIB, 2.765e12, 9.0e10, 3, 4, 6.25e9, 1.75e9),
-    "TPU v5 lite": Chip(197e12, 15.75 * GIB, 8.1e11, 4.5e10, 2, 16, 3.125e9, 1.5e9, "v5e"),
-    "TPU v6 lite": Chip(918e12, 31.24 * GIB, 1.6e12, 9.0e10, 2, 16, 12.5e9, 1.75e9, "v6e"),
+    "TPU v4": Chip(275e12, 30.75 * GIB, 1.2e12, 4.5e10, 4, 6.25e9, 1.05e9, "v4"),
+    "TPU v5": Chip(459e12, 95.73 * GIB, 2.765e12, 9.0e10, 4, 6.25e9, 1.75e9, "v5p"),
+    "TPU v5p": Chip(459e12, 95.73 * GIB, 2.765e12, 9.0e10, 4, 6.25e9, 1.75e9),
+    "TPU v5 lite": Chip(197e12, 15.75 * GIB, 8.1e11, 4.5e10, 16, 3.125e9, 1.5e9, "v5e"),
+    "TPU v6 lite": Chip(918e12, 31.24 * GIB, 1.6e12, 9.0e10, 16, 12.5e9, 1.75e9, "v6e"),
     "NVIDIA A100-SXM4-80GB": Chip(312e12, 80e9, 2.039e12),
     "NVIDIA H100 80GB HBM3": Chip(989e12, 80e9, 3.35e12),
     "NVIDIA H200": Chip(989e12, 141e9, 4.8e12),

@@ -12,6 +12,7 @@ from archobj_jax.architectures.network import NetworkConfig
 from archobj_jax.planning.roofline import links
 from archobj_jax.planning.topology import Topology
 from archobj_jax.training.prepared import PreparedStep
+from archobj_jax.training.state import per_device_bytes
 
 _FLOAT, _HALF = 4, 2
 _LANES = 128
@@ -50,15 +51,15 @@ def cost(step: PreparedStep, topology: Topology, *, remat: str, microbatches: in
     tokens = step.tokens / (mesh["data"] * mesh["fsdp"] * mesh["sequence"])
     activations = _activations(step, network, tokens / microbatches, mesh["tensor"])
     return Cost(
-        hbm=_state(step, mesh["fsdp"] * mesh["tensor"]) + activations,
+        hbm=_state(step) + activations,
         seconds=_compute(step, network, topology)
         + _exchange(step, network, topology, tokens, microbatches),
     )
 
 
-def _state(step: PreparedStep, shards: int) -> float:
-    """Parameters and as much again for gradients; Adafactor's statistics are small."""
-    return 2.0 * _FLOAT * step.blueprint.parameter_count / shards
+def _state(step: PreparedStep) -> float:
+    """Parameters and as much again for gradients, and what the optimizer keeps."""
+    return 2.0 * per_device_bytes(step.state.params) + per_device_bytes(step.state.opt_state)
 
 
 def _layers(network: NetworkConfig, encoder: bool) -> int:

@@ -7,6 +7,7 @@ Productivity Goodput). It is kept in MODEL_DIR/goodput.json, which the first pro
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -48,17 +49,25 @@ class Goodput:
     def _go_on(self, step: int, begun: float) -> None:
         try:
             kept: dict[str, Any] = json.loads(self._path.read_text())
+            at_saves = {int(s): float(t) for s, t in kept["at_saves"].items() if int(s) <= step}
+            seconds = {name: float(kept["seconds"][name]) for name in self._seconds}
+            self._begun, until, finished = kept["begun"], kept["until"], kept["finished"]
         except FileNotFoundError:
             return
-        self._begun = kept["begun"]
-        self._seconds |= kept["seconds"]
-        self._at_saves = {int(s): t for s, t in kept["at_saves"].items() if int(s) <= step}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            print(
+                f"{self._path} is damaged ({error!r}): goodput is counted anew.",
+                file=sys.stderr,
+                flush=True,
+            )
+            return
+        self._seconds, self._at_saves = seconds, at_saves
         self._at_saves.setdefault(step, max(self._at_saves.values(), default=0.0))
         lost = self._seconds["steps"] - self._at_saves[step]
         self._seconds["steps"] -= lost
         self._seconds["redone"] += lost
-        gap = max(0.0, begun - kept["until"])
-        if kept["finished"]:  # it was not down: more steps were asked of it
+        gap = max(0.0, begun - until)
+        if finished:  # it was not down: more steps were asked of it
             self._begun += gap
         else:
             self._seconds["down"] += gap

@@ -36,12 +36,15 @@ class Start:
       stage: the stage so far.
       ancestors: the stages before, oldest first.
       resumed: whether the stage was begun before.
+      evaluation_due: whether it was told to stop at a step that is to be evaluated, and saved
+        before it could be.
     """
 
     state: TrainState
     stage: Stage
     ancestors: tuple[Stage, ...] = ()
     resumed: bool = False
+    evaluation_due: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +79,7 @@ class TrainingLoop:
         state, meter = self.start.state, self._meter()
         try:
             with Termination() as termination:
-                if self.start.ancestors and not self.start.resumed:
+                if (self.start.ancestors and not self.start.resumed) or self.start.evaluation_due:
                     self._evaluate(self.start.stage.step, state, meter, report)
                 for number in range(self.start.stage.step + 1, self.total_steps + 1):
                     ACTIVITY.at(number)
@@ -97,6 +100,11 @@ class TrainingLoop:
             self.checkpoints.wait()
             raise UserError(self._nonfinite_message(error.step)) from error
 
+    def make_up_evaluation(self, report: Report) -> None:
+        """Evaluates the step that the run is at, if it ended before it could."""
+        if self.start.evaluation_due:
+            self._evaluate(self.start.stage.step, self.start.state, self._meter(), report)
+
     def _between_steps(
         self, number: int, state: TrainState, meter: Meter, report: Report, *, stopping: bool
     ) -> None:
@@ -113,15 +121,23 @@ class TrainingLoop:
         else:
             report.progress(number, "" if meter.loss is None else f"loss {meter.loss:.4f}")
         loss = None
+        evaluates = number % self.evaluation.period == 0 or last
         if stopping:  # there may be little time: what is evaluated after it is not its loss
-            self._save(number, state, meter, report, loss)
-        if number % self.evaluation.period == 0 or last:
+            self._save(number, state, meter, report, evaluation_due=evaluates)
+        if evaluates:
             loss = self._evaluate(number, state, meter, report)
         if not stopping and (number % self.save_period == 0 or last):
             self._save(number, state, meter, report, loss)
 
     def _save(
-        self, number: int, state: TrainState, meter: Meter, report: Report, loss: float | None
+        self,
+        number: int,
+        state: TrainState,
+        meter: Meter,
+        report: Report,
+        loss: float | None = None,
+        *,
+        evaluation_due: bool = False,
     ) -> None:
         steps, waited = meter.claim()
         self.goodput.add(steps=steps, waited=waited)
@@ -130,7 +146,8 @@ class TrainingLoop:
             report.flush()
             stage = self.start.stage.at(number, meter.tokens, meter.skipped_steps)
             lineage = [dataclasses.asdict(each) for each in (*self.start.ancestors, stage)]
-            self.checkpoints.save(state, {**self.about, "lineage": lineage}, loss=loss)
+            about = {**self.about, "lineage": lineage, "evaluation_due": evaluation_due}
+            self.checkpoints.save(state, about, loss=loss)
 
     def _evaluate(
         self, number: int, state: TrainState, meter: Meter, report: Report

@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C as a wish to stop at the next step, agreed on by all processes."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -14,7 +15,8 @@ from archobj_jax.errors import INTERRUPTED, PREEMPTED
 class Termination:
     """While entered, SIGTERM and Ctrl-C are noted; a second Ctrl-C ends the process at once.
 
-    A second SIGTERM does not: one follows when a machine is shut down that was told of before.
+    A second SIGTERM does not: one follows when a machine is shut down that was told of before. Of
+    several processes a Ctrl-C is a SIGTERM, which all act upon.
 
     Attributes:
       reason: which of them was noted.
@@ -27,10 +29,13 @@ class Termination:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Termination":
-        # Several processes learn of it from JAX's coordination service, which has its own handler.
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        if jax.process_count() == 1:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._note)
+        else:  # they agree by JAX's coordination service, which has a handler of SIGTERM
+            self._previous[signal.SIGINT] = signal.signal(signal.SIGINT, self._pass_on)
         return self
 
     def __exit__(
@@ -44,6 +49,10 @@ class Termination:
         if number == signal.SIGINT:
             self.reason, self.status = "Ctrl-C", INTERRUPTED
         signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
+
+    def _pass_on(self, _number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def requested(self, step: int) -> bool:
         """Whether to stop after `step`; the same answer on all processes."""

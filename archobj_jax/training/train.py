@@ -30,7 +30,7 @@ from archobj_jax.training.lineage import (
 from archobj_jax.training.loop import Start, TrainingLoop
 from archobj_jax.training.model_info import model_info
 from archobj_jax.training.prepared import PreparedStep
-from archobj_jax.training.reporting import Report, write_text
+from archobj_jax.training.reporting import Report, is_evaluated, write_text
 from archobj_jax.training.restoring import Restored
 from archobj_jax.training.state import TrainState
 from archobj_jax.training.trainer import Trainer
@@ -164,6 +164,7 @@ def train(
             model_dir, start_step=step, total_steps=total_steps, resumed=start.resumed
         ) as report:
             if step >= total_steps:
+                loop.make_up_evaluation(report)
                 report.say(f"{model_dir} is at step {step:,} already; raise TRAIN_STEPS to go on.")
                 return
             report.say(f"Compiling the train step of {blueprint.parameter_count:,} parameters.")
@@ -247,7 +248,8 @@ def _resumed(restored: Restored, stage: Stage, config: str, vocabulary: Mapping[
     if others := [each for each in changed if each not in begun]:
         _say("Bound otherwise now: " + "; ".join(others))
     before = dataclasses.replace(before, run=stage.run, config=stage.config, data=stage.data)
-    return Start(restored.state, before, tuple(ancestors), resumed=True)
+    due = restored.about.get("evaluation_due", False) and not is_evaluated(stage.run, before.step)
+    return Start(restored.state, before, tuple(ancestors), resumed=True, evaluation_due=due)
 
 
 def _write_description(model_dir: str, files: Mapping[str, str]) -> None:

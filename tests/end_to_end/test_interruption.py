@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from archobj_jax.training import restoring
+from archobj_jax.training.evaluation import Evaluation
 from tests.end_to_end import killing, runs
 
 
@@ -62,6 +63,27 @@ def test_a_run_goes_on_exactly_after_a_signal(
     assert "Going on from checkpoint_5." in capfd.readouterr().err
     assert runs.checksum(tmp_path) == runs.checksum(undisturbed)
     assert runs.metrics(tmp_path) == runs.metrics(undisturbed)
+
+
+@pytest.mark.parametrize(("step", "batch"), [(6, 6), (12, 14)])  # two are of an evaluation
+def test_an_evaluation_that_a_signal_left_no_time_for_is_made_up(
+    step, batch, tmp_path, monkeypatch, undisturbed
+):
+    evaluate = Evaluation.evaluate
+
+    def cut_off(self, params, number):
+        if number == step:
+            raise KeyboardInterrupt
+        return evaluate(self, params, number)
+
+    with monkeypatch.context() as patch:
+        killing.on_batch(patch, batch, functools.partial(kill, signal.SIGTERM))
+        patch.setattr(Evaluation, "evaluate", cut_off)
+        assert runs.here(tmp_path) == 130
+    assert runs.checkpoints(tmp_path)[-1] == step
+    for _ in range(2):  # once more: what is there is not evaluated again
+        assert runs.here(tmp_path) == 0
+        assert runs.metrics(tmp_path) == runs.metrics(undisturbed)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, undisturbed, capfd):

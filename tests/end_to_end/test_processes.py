@@ -49,7 +49,7 @@ def test_killed_at_one_of_two_the_other_ends_and_the_restart_is_the_run(two, tmp
     _, errors = hosts.communicate()
     assert hosts.statuses == [75, -signal.SIGKILL], errors
     assert "Traceback" not in errors
-    assert "process 1 " in errors or "another process has ended" in errors
+    assert "process 1" in errors
     assert hosts.survivors_took < 60
     codes, printed = several.ended(several.start(arguments))
     assert codes == [0, 0], printed
@@ -57,17 +57,20 @@ def test_killed_at_one_of_two_the_other_ends_and_the_restart_is_the_run(two, tmp
     assert runs.metrics(tmp_path) == steps
 
 
-@pytest.mark.parametrize("who", [0, 1])
-def test_a_mistake_at_one_of_two_ends_both_with_its_message(tmp_path, who):
+@pytest.mark.parametrize(("who", "count"), [(0, 2), (1, 4)])
+def test_a_mistake_at_one_ends_all_with_its_message(tmp_path, who, count):
     (tmp_path / "hosts_own_tasks.py").write_text("from tests.end_to_end.word_tasks import *\n")
     arguments = runs.arguments(tmp_path / "run", MIXTURE_OR_TASK_MODULE="hosts_own_tasks")
-    has_it = {1 - who: {"PYTHONPATH": str(tmp_path)}}
-    codes, printed = several.ended(several.start(arguments, variables=has_it))
-    assert codes == [2, 2], printed
-    for _, errors in printed:
+    have_it = {each: {"PYTHONPATH": str(tmp_path)} for each in range(count) if each != who}
+    codes, printed = several.ended(
+        several.start(arguments, count=count, devices=1, variables=have_it)
+    )
+    assert codes == [2] * count, printed
+    for index, (_, errors) in enumerate(printed):
         assert "hosts_own_tasks" in errors
         assert "Traceback" not in errors
-    assert f"process {who}" in printed[1 - who][1]
+        assert "fatal" not in errors
+        assert index == who or f"process {who}" in errors
 
 
 def test_processes_that_were_asked_for_different_runs_say_so(tmp_path):

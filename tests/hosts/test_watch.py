@@ -1,7 +1,14 @@
-"""The watch: what it says of processes that stand still."""
+"""The watch: who has failed or fallen silent, and what it says of processes that stand still."""
 
+import json
+import os
+import threading
 import time
 
+import jax
+import pytest
+
+from archobj_jax.hosts import together, watch
 from archobj_jax.hosts.activity import ACTIVITY, Activity
 from archobj_jax.hosts.watch import Watch, stall
 
@@ -56,3 +63,122 @@ def test_what_goes_on_is_not_named(capsys):
             time.sleep(0.1)
             ACTIVITY.goes_on()
     assert "no progress" not in capsys.readouterr().err
+
+
+class Service:
+    """JAX's key-value store, in this process."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
+        if key in self.values and not allow_overwrite:
+            raise jax.errors.JaxRuntimeError("ALREADY_EXISTS")
+        self.values[key] = value
+
+    def key_value_try_get(self, key: str) -> str:
+        if key not in self.values:
+            raise jax.errors.JaxRuntimeError("NOT_FOUND")
+        return self.values[key]
+
+    def key_value_dir_get(self, prefix: str) -> list[tuple[str, str]]:
+        return [(k, v) for k, v in dict(self.values).items() if k.startswith(prefix)]
+
+
+@pytest.fixture
+def service(monkeypatch) -> Service:
+    for name, seconds in (("PERIOD", 0.02), ("GRACE", 0.1), ("SILENT", 0.4)):
+        monkeypatch.setattr(watch, name, seconds)
+    return Service()
+
+
+def of(service: Service, index: int) -> Watch:
+    made = Watch()
+    made._client, made._index = service, index
+    return made
+
+
+@pytest.fixture
+def exits(monkeypatch) -> list[tuple[int, float]]:
+    """What would have ended this process: status and moment; the thread that asks ends."""
+    found: list[tuple[int, float]] = []
+
+    def leave(status: int) -> None:
+        found.append((status, time.monotonic()))
+        raise SystemExit
+
+    monkeypatch.setattr(os, "_exit", leave)
+    return found
+
+
+def until(condition, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()
+
+
+ends_a_thread = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@ends_a_thread
+def test_a_process_without_a_pulse_ends_the_others_which_name_it(service, exits, capsys):
+    silent = json.dumps({"beat": 3, "host": "h7", "phase": "saving", "step": 1, "seconds": 0.0})
+    service.values["archobj/pulses/1"] = silent
+    begun = time.monotonic()
+    two = of(service, 2)
+    two._thread.start()
+    until(lambda: exits)
+    assert exits[0][0] == 75
+    assert exits[0][1] - begun >= 0.4
+    assert "process 1 (h7) has given no sign" in capsys.readouterr().err
+    two._thread.join()
+
+
+@ends_a_thread
+def test_a_failure_ends_the_others_with_its_status_and_process_0_last(service, exits, capsys):
+    watches = [of(service, index) for index in range(3)]
+    for each in watches[:2]:
+        each._thread.start()
+    until(lambda: "archobj/pulses/1" in service.values)
+    begun = time.monotonic()
+    watches[2].fail(2, "a misspelt name")
+    assert time.monotonic() - begun < 0.1  # only process 0 has to outlast the others
+    until(lambda: len(exits) == 2)
+    assert [status for status, _ in exits] == [2, 2]
+    assert exits[1][1] - exits[0][1] > 0.15
+    assert capsys.readouterr().err.count("process 2 failed: a misspelt name") == 2
+    for each in watches[:2]:
+        each._thread.join()
+
+
+def test_process_0_outlasts_the_others_though_another_had_failed_before(service):
+    of(service, 1).fail(74, "a full disk")
+    begun = time.monotonic()
+    of(service, 0).fail(1, "an exchange broke")
+    assert time.monotonic() - begun > 0.15
+    assert json.loads(service.values["archobj/failure"])["message"] == "a full disk"
+
+
+def test_an_exchange_that_breaks_is_the_fault_of_who_told_or_fell_silent(service):
+    stop = threading.Event()
+    broken = jax.errors.JaxRuntimeError("Gloo all-reduce failed: Connection closed by peer")
+
+    def beat() -> None:
+        one = of(service, 1)
+        while not stop.wait(0.01):
+            one._send(one._pulse())
+
+    other = threading.Thread(target=beat)
+    other.start()
+    until(lambda: "archobj/pulses/1" in service.values)
+    zero = of(service, 0)
+    assert zero.cause() is None
+    assert together._told(broken, zero)[0] == 1  # all others live: with its traceback
+    stop.set()
+    other.join()
+    status, why = zero.cause()
+    assert (status, why.partition(":")[0]) == (75, "process 1")
+    assert "another process has ended, process 1" in together._told(broken, zero)[1]
+    of(service, 1).fail(2, "a misspelt name")
+    assert zero.cause() == (2, "process 1: a misspelt name")

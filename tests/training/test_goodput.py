@@ -87,3 +87,13 @@ def test_a_run_that_had_finished_was_not_down(tmp_path, clock):
     shares = Goodput(str(tmp_path), 10, clock(1000)).record()
     assert shares["goodput"] == pytest.approx(1.0)
     assert shares["lost_to_down"] == 0.0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"at_saves": {"0": null}}'])
+def test_a_damaged_account_is_told_and_begun_anew(tmp_path, clock, capsys, text):
+    (tmp_path / goodput.FILE).write_text(text)
+    account = Goodput(str(tmp_path), 5, clock(0))
+    assert f"{goodput.FILE} is damaged" in capsys.readouterr().err
+    clock(10)
+    account.add(steps=10.0, waited=0.0)
+    assert account.record()["goodput"] == pytest.approx(1.0)

@@ -2,6 +2,7 @@
 
 import signal
 
+import jax
 import pytest
 
 from archobj_jax.training.termination import Termination
@@ -22,3 +23,18 @@ def test_a_second_ctrl_c_interrupts():
         assert termination.status == 130
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_of_several_processes_a_ctrl_c_is_a_sigterm_and_a_second_interrupts(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    taken = []  # by the handler of JAX's coordination service
+    before = signal.signal(signal.SIGTERM, lambda number, _: taken.append(number))
+    try:
+        with Termination():
+            signal.raise_signal(signal.SIGINT)
+            assert taken == [signal.SIGTERM]
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
