@@ -1,16 +1,23 @@
 """Other programs (gcloud, xpk, kubectl, docker): run, read, or only printed."""
 
+import contextlib
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from archobj_jax.errors import INTERRUPTED, MACHINE_ERROR, USER_ERROR, MachineError, UserError
 
 _T = TypeVar("_T")
+
+SILENT = 124
+"""Status of an answer that did not come in time, as of coreutils' `timeout`."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,13 @@ class Programs:
 
     Attributes:
         dry_run: print every command and run none.
+        answer: seconds that a program whose output is read may take, unless told otherwise.
         sleep: waits so many seconds; tests replace it.
         clock: seconds that only grow; tests replace it.
     """
 
     dry_run: bool = False
+    answer: float = 300
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -65,21 +74,36 @@ class Programs:
             raise MachineError(f"{failed}: {command[0]} ended with {status}; see what it printed.")
 
     def ask(self, command: Sequence[str]) -> Answer | None:
-        """Runs a command that changes nothing; None with --dry_run, which prints it."""
+        """Runs a command and reads what it says, which is not shown; nor is the command.
+
+        Returns:
+            None with --dry_run, which prints the command and does not run it.
+        """
         return self.ask_all([command])[0]
 
-    def ask_all(self, commands: Sequence[Sequence[str]]) -> list[Answer | None]:
-        """As `ask`, for several commands at the same time; all are waited for."""
+    def ask_all(self, commands: Sequence[Sequence[str]], more: float = 0) -> list[Answer | None]:
+        """As `ask`, for several commands at the same time; all are waited for.
+
+        A command that is not done in time is killed, with the processes that it started; its
+        status is then `SILENT`.
+
+        Args:
+            commands: each a list of arguments.
+            more: seconds that they may take beyond `answer`.
+        """
         if self.dry_run:
             for command in commands:
                 print(f"+ {shlex.join(command)}", flush=True)
             return [None] * len(commands)
-        processes = [self._opened(command) for command in commands]
-        texts = [process.communicate() for process in processes]
-        return [
-            Answer(process.returncode, output, errors)
-            for process, (output, errors) in zip(processes, texts, strict=True)
-        ]
+        seconds = self.answer + more
+        processes: list[subprocess.Popen[str]] = []
+        with ThreadPoolExecutor(len(commands)) as pool:
+            try:
+                processes += map(self._opened, commands)
+                return list(pool.map(lambda process: _answer(process, seconds), processes))
+            finally:
+                for process in processes:
+                    _kill(process)
 
     def pipe(self, source: Sequence[str], sink: Sequence[str], failed: str) -> None:
         """Prints and runs two commands, the second reading what the first writes.
@@ -104,6 +128,7 @@ class Programs:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
+                start_new_session=True,  # so that what gcloud starts, ssh above all, ends with it
             )
         )
 
@@ -113,6 +138,23 @@ class Programs:
             return start()
         except FileNotFoundError as error:
             raise UserError(f"{error.filename} is not installed here, or not in PATH.") from None
+
+
+def _answer(process: "subprocess.Popen[str]", seconds: float) -> Answer:
+    try:
+        output, errors = process.communicate(timeout=seconds)
+        return Answer(process.returncode, output, errors)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        output, errors = process.communicate()
+        return Answer(SILENT, output, f"{errors}\nnot done within {seconds:g} seconds: killed")
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """Ends a process that runs, and its group."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def reported(work: Callable[[], int], program: str) -> int:

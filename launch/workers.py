@@ -13,6 +13,12 @@ from launch.slices import Pod
 CHECKOUT = "archobj_jax"
 """The folder of the checkout, in the home of the user on each host."""
 
+_CONNECTION = ("ConnectTimeout=30", "ServerAliveInterval=15", "ServerAliveCountMax=4")
+"""Options of ssh: a host that vanished ends the connection within a minute."""
+
+_SET_UP_SECONDS = 2 * 60 * 60
+"""What a set-up may take: downloads, and a script of the user's."""
+
 _STATUS = re.compile(r"^archobj_status (\S+) (absent|running|dead|exited (\d+)) \| (.*)$", re.M)
 
 
@@ -63,7 +69,9 @@ class Workers:
             ["git", "checkout", "--quiet", "--force", "--detach", commit],
             ["bash", "launch/worker/setup.sh", *([script] if script else [])],
         ]
-        self._everywhere(" && ".join(map(for_ssh, steps)), "archobj_ready", "set up")
+        self._everywhere(
+            " && ".join(map(for_ssh, steps)), "archobj_ready", "set up", _SET_UP_SECONDS
+        )
 
     def start(self, run: str, command: Sequence[str]) -> None:
         """Starts the command on all hosts where the run is not running.
@@ -81,7 +89,7 @@ class Workers:
             MachineError: a host could not be told.
         """
         script = for_ssh(["bash", f"{CHECKOUT}/launch/worker/stop.sh", run, str(grace)])
-        self._everywhere(script, "archobj_stopped", "stopped")
+        self._everywhere(script, "archobj_stopped", "stopped", grace)
 
     def reports(self, run: str, worker: str = "all") -> list[Report] | None:
         """What hosts say of a run; those out of reach are missing.
@@ -131,18 +139,19 @@ class Workers:
         return [
             *self.pod.tpus("tpu-vm", "ssh", node),
             f"--worker={worker}",
+            *(f"--ssh-flag=-o{option}" for option in _CONNECTION),
             *self.ssh_flags,
             f"--command={script}",
         ]
 
-    def _ask(self, script: str, worker: str = "all") -> list[Answer | None]:
+    def _ask(self, script: str, worker: str = "all", more: float = 0) -> list[Answer | None]:
         return self.pod.programs.ask_all(
-            [self._ssh(node, script, worker) for node in self.pod.nodes]
+            [self._ssh(node, script, worker) for node in self.pod.nodes], more
         )
 
-    def _everywhere(self, script: str, sign: str, done: str) -> None:
+    def _everywhere(self, script: str, sign: str, done: str, more: float = 0) -> None:
         """Runs on all hosts at once; each prints a line beginning with `sign` if it succeeds."""
-        answers = self._ask(script)
+        answers = self._ask(script, more=more)
         if None in answers:
             return
         told = [answer for answer in answers if answer is not None]

@@ -98,7 +98,7 @@ def cloud(
             os.kill(int(pid.suffix[1:]), signal.SIGTERM)
 
 
-def hurried() -> Programs:
+def hurried(answer: float = 300) -> Programs:
     """Programs that wait for an instant only, by a clock that shows the whole wait."""
     now = [0.0]
 
@@ -106,4 +106,4 @@ def hurried() -> Programs:
         now[0] += seconds
         time.sleep(0.02)
 
-    return Programs(sleep=sleep, clock=lambda: now[0])
+    return Programs(answer=answer, sleep=sleep, clock=lambda: now[0])

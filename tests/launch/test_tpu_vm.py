@@ -73,6 +73,17 @@ def test_a_preemption_during_the_set_up_is_one_like_any_other(cloud):
     assert len(cloud.calls("start.sh")) == 1
 
 
+def test_a_host_that_vanishes_in_the_middle_of_a_look_does_not_stop_the_watch(cloud, capsys):
+    cloud.creates("ACTIVE ACTIVE ACTIVE ACTIVE SUSPENDING SUSPENDED", "ACTIVE")
+    cloud.write("hangs", "--worker=0")
+    cloud.write("plan", "wait wait\n0 0\n")
+    programs = hurried(answer=10)
+    assert main(["run", *V4, *cloud.source, "--spot", *TRAIN], programs) == 0
+    assert (cloud.folder / "hangs").read_text() == ""
+    assert "run again: the slice was taken away" in capsys.readouterr().out
+    assert all("-oServerAliveInterval=15" in call for call in cloud.calls("tpu-vm ssh"))
+
+
 def test_a_run_whose_others_stand_still_is_ended_and_started_again(cloud, capsys):
     cloud.creates("ACTIVE")
     cloud.write("plan", "75 wait\n0 0\n")
