@@ -96,7 +96,7 @@ def watch(pod: Pod, workers: Workers, patience: Patience) -> Outcome:
         MachineError: its hosts are out of reach for longer than `patience.silence`.
     """
     clock, sleep, say = pod.programs.clock, pod.programs.sleep, pod.programs.say
-    heard, said, lost = clock(), "", 0
+    ready, since, said, lost = True, clock(), "", 0  # since: it is so, or its hosts answered
     while True:
         try:
             condition, why = pod.condition()
@@ -107,25 +107,27 @@ def watch(pod: Pod, workers: Workers, patience: Patience) -> Outcome:
         lost = lost + 1 if condition is Condition.LOST else 0
         if lost > 1:
             return _LOST
-        if condition is not Condition.READY:
+        if ready is not (condition is Condition.READY):
+            ready, since = not ready, clock()
+        if not ready:
             # A slice that comes back by itself has rebooted: its hosts then say that they are dead.
             if why != said:
                 said = why
                 say(f"{pod.name}: {why}")
-            if clock() - heard > 60 * patience.queue:
+            if clock() - since > 60 * patience.queue:
                 raise MachineError(f"{pod.name}: for {patience.queue:g} minutes: {why}")
             sleep(patience.poll)
             continue
         # The first host of each slice tells of all: when one process ends, the others do.
         reports = workers.reports(pod.name, worker="0") or []
         if len(reports) == pod.slices:
-            heard = clock()
+            since = clock()
             if any(report.state != "running" for report in reports):
-                return judge(_statuses(_ended(pod, workers, patience)))
+                return judge(_ended(pod, workers, patience))
             if reports[0].last_line != said:
                 said = reports[0].last_line
                 say(f"{pod.name}: {said}")
-        elif clock() - heard > 60 * patience.silence:
+        elif clock() - since > 60 * patience.silence:
             raise MachineError(
                 f"no worker of {pod.name} has answered for {patience.silence:g} minutes, though "
                 "gcloud calls the slice ready. The same command goes on watching; if ssh does not "
@@ -134,20 +136,21 @@ def watch(pod: Pod, workers: Workers, patience: Patience) -> Outcome:
         sleep(patience.poll)
 
 
-def _ended(pod: Pod, workers: Workers, patience: Patience) -> list[Report]:
-    """Reports of all hosts, none of which runs any more."""
+def _ended(pod: Pod, workers: Workers, patience: Patience) -> list[int | None]:
+    """Statuses of all hosts, none of which runs any more; None of those that do not answer."""
     end = pod.programs.clock() + 60 * patience.stragglers
-    reports = workers.reports(pod.name) or []
-    while any(report.state == "running" for report in reports):
-        if pod.programs.clock() >= end:
-            hosts = [report.host for report in reports if report.state == "running"]
-            pod.programs.say(f"{pod.name}: stops {', '.join(hosts)}, which did not end")
+    while True:
+        reports = workers.reports(pod.name) or []
+        running = [report.host for report in reports if report.state == "running"]
+        missing = max(0, pod.workers() - len(reports))
+        late = pod.programs.clock() >= end
+        if not running and (late or not missing):
+            break
+        if late:
+            pod.programs.say(f"{pod.name}: stops {', '.join(running)}, which did not end")
             workers.stop(pod.name, grace=60)
         else:
             pod.programs.sleep(patience.poll)
-        reports = workers.reports(pod.name) or []
-    return reports
-
-
-def _statuses(reports: Sequence[Report]) -> list[int | None]:
-    return [report.status for report in reports] or [None]
+    if missing:
+        pod.programs.say(f"{pod.name}: {missing} workers do not answer")
+    return [*(report.status for report in reports), *[None] * missing] or [None]
