@@ -11,7 +11,7 @@ from launch.flags import Flag
 from launch.outcomes import judge
 from launch.programs import Programs, reported
 from launch.slices import Pod
-from launch.watching import Patience, until_done
+from launch.watching import Patience, check_same, until_done
 from launch.workers import Report, Workers
 
 PROGRAM = "launch/tpu_vm"
@@ -159,7 +159,7 @@ def _run(pod: Pod, workers: Workers, values: dict[str, Any], command: Sequence[s
         restarts=values["max_restarts"],
         crashes=values["max_crashes"],
     )
-    status = until_done(pod, workers, command, lambda: workers.set_up(*source), patience)
+    status = until_done(pod, workers, command, source[1], lambda: workers.set_up(*source), patience)
     if values["delete_when_done"] and status == 0:
         pod.delete(poll=values["poll"])
     elif not pod.programs.dry_run:
@@ -177,6 +177,7 @@ def _running(workers: Workers) -> list[Report]:
 
 def _train(workers: Workers, command: Sequence[str]) -> None:
     running = _running(workers)
+    check_same(workers.pod.name, running, command)
     if running:
         workers.pod.programs.say(f"{workers.pod.name}: is running on {len(running)} workers")
         return

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from shlex import join
 
-from archobj_jax.errors import PREEMPTED, MachineError
+from archobj_jax.errors import PREEMPTED, MachineError, UserError
 from launch.outcomes import Outcome, Verdict, judge
 from launch.slices import Condition, Pod
 from launch.workers import Report, Workers
@@ -36,6 +37,7 @@ def until_done(
     pod: Pod,
     workers: Workers,
     command: Sequence[str],
+    commit: str,
     set_up: Callable[[], None],
     patience: Patience,
 ) -> int:
@@ -44,6 +46,7 @@ def until_done(
     Attaches to the run if it is running already. Returns the exit status of the run.
 
     Raises:
+        UserError: what is running under the name is another command, or of another commit.
         MachineError: the pod was not to be had, or restarts were too many.
     """
     say = pod.programs.say
@@ -51,7 +54,7 @@ def until_done(
     for _ in range(patience.restarts + 1):
         pod.ensure(minutes=patience.queue, poll=patience.poll)
         try:
-            _started(pod, workers, command, set_up)
+            _started(pod, workers, command, commit, set_up)
             if pod.programs.dry_run:
                 workers.reports(pod.name, worker="0")
                 say(f"(then asks every {patience.poll:g} s until the run ends; if the slice is "
@@ -75,11 +78,16 @@ def until_done(
 
 
 def _started(
-    pod: Pod, workers: Workers, command: Sequence[str], set_up: Callable[[], None]
+    pod: Pod,
+    workers: Workers,
+    command: Sequence[str],
+    commit: str,
+    set_up: Callable[[], None],
 ) -> None:
     """Has the run running on all workers, as it may be already."""
     reports = workers.reports(pod.name) or []
     running = [report for report in reports if report.state == "running"]
+    check_same(pod.name, running, command, commit)
     if running and len(running) == len(reports):
         pod.programs.say(f"{pod.name}: is running already")
         return
@@ -87,6 +95,33 @@ def _started(
         workers.stop(pod.name, grace=60)
     set_up()
     workers.start(pod.name, command)
+
+
+def check_same(
+    run: str, running: Sequence[Report], command: Sequence[str], commit: str = ""
+) -> None:
+    """Checks that what is running under a name is what is asked for.
+
+    Args:
+        run: its name.
+        running: what the hosts say on which it is running.
+        command: what is asked for.
+        commit: of it; empty for any.
+
+    Raises:
+        UserError: it is another.
+    """
+    for report in running:
+        if report.command != tuple(command):
+            running_now, asked = join(report.command), join(command)
+        elif commit and report.commit != commit:
+            running_now, asked = (f"commit {each[:12]}" for each in (report.commit, commit))
+        else:
+            continue
+        raise UserError(
+            f"under the name {run}, something else is running: `{running_now}`, not `{asked}`. "
+            "Give that to attach to it; or `stop` it first, or take another --name."
+        )
 
 
 def watch(pod: Pod, workers: Workers, patience: Patience) -> Outcome:

@@ -1,5 +1,7 @@
 """What is done on the hosts of a pod, over ssh, by the scripts of launch/worker there."""
 
+import base64
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ _CONNECTION = ("ConnectTimeout=30", "ServerAliveInterval=15", "ServerAliveCountM
 _SET_UP_SECONDS = 2 * 60 * 60
 """What a set-up may take: downloads, and a script of the user's."""
 
-_STATUS = re.compile(r"^archobj_status (\S+) (absent|running|dead|exited (\d+)) \| (.*)$", re.M)
+_STATUS = re.compile(
+    r"^archobj_status (\S+) (absent|running|dead|exited (\d+)) \| (\S*) \| (.*)$", re.M
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,16 @@ class Report:
         state: absent, running, dead (it ended without a status, as in a reboot) or exited.
         status: the exit status, once exited.
         last_line: of its log.
+        commit: that it was started at; empty if absent.
+        command: its arguments.
     """
 
     host: str
     state: str
     status: int | None
     last_line: str
+    commit: str = ""
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +115,8 @@ class Workers:
             return None
         said = "\n".join(answer.output for answer in answers if answer)
         return [
-            Report(host, state.split()[0], int(status) if status else None, last)
-            for host, state, status, last in _STATUS.findall(said)
+            Report(host, state.split()[0], int(status) if status else None, last, *_made_of(what))
+            for host, state, status, what, last in _STATUS.findall(said)
         ]
 
     def follow(self, run: str, node: str, worker: str, lines: int) -> None:
@@ -167,3 +175,9 @@ class Workers:
             reason = failed[0].reason() if failed else "some did not answer"
             raise MachineError(f"only {len(lines)} of {expected} workers were {done}:\n{reason}")
         self.pod.programs.say(f"{self.pod.name}: {expected} workers {done}")
+
+
+def _made_of(what: str) -> tuple[str, tuple[str, ...]]:
+    """Commit and arguments of a run, as start.sh keeps them and status.sh tells them."""
+    commit, *command = os.fsdecode(base64.b64decode(what)).split("\0")
+    return commit, tuple(command[:-1])

@@ -151,6 +151,27 @@ def test_a_run_attaches_to_one_that_is_running_and_train_starts_no_second(cloud,
     assert len(cloud.calls("start.sh")) == 2  # the second after the preemption
 
 
+def test_another_command_or_commit_under_a_name_that_is_running_is_an_error(cloud, capsys):
+    cloud.creates("ACTIVE")
+    cloud.write("plan", "wait wait\n")
+    given = ["--", "archobj", *ARGUMENTS]
+    tpu_vm("create", *V4)
+    tpu_vm("setup", *POD, *cloud.source)
+    assert tpu_vm("train", *POD, *given) == 0
+    assert tpu_vm("train", *POD, *given) == 0
+    for subcommand in ("train", "run"):
+        assert tpu_vm(subcommand, *V4, *cloud.source, *given, "--more") == 2
+        error = capsys.readouterr().err
+        assert "under the name cd-flm, something else is running: `archobj '' 'two  " in error
+        assert error.rstrip().partition("`, not `archobj ''")[2].count("--more`. Give that") == 1
+    other = [f"--repository={cloud.repository}", f"--commit={'a' * 40}"]
+    assert tpu_vm("run", *V4, *other, *given) == 2
+    error = capsys.readouterr().err
+    assert f"`commit {cloud.commit[:12]}`, not `commit {'a' * 12}`" in error
+    assert len(cloud.calls("start.sh")) == 1
+    assert cloud.calls("stop.sh") == []
+
+
 def test_a_slice_that_someone_deletes_is_not_asked_for_again(cloud, capsys, monkeypatch):
     cloud.creates("ACTIVE")
     cloud.write("plan", "wait wait\n")
