@@ -17,7 +17,8 @@ class Flag:
 
     Attributes:
         help: half a sentence.
-        type: str, int, float, bool (a switch) or dict (NAME=VALUE, repeatable; a table in TOML).
+        type: str, int, float, bool (a switch) or dict (NAME=VALUE, repeatable; a table in TOML, to
+            which the command line adds).
         default: if neither the command line nor the file gives it.
         choices: the values there are; () for any.
     """
@@ -79,7 +80,9 @@ def parse(
     values = {name: flag.default for name, flag in flags.items()}
     if "config" in given:
         values |= _read(given["config"], flags)
-    return subcommand, values | given, command
+    for name, value in given.items():
+        values[name] = values[name] | value if flags[name].type is dict else value
+    return subcommand, values, command
 
 
 def required(values: Mapping[str, Any], *names: str) -> None:
