@@ -1,32 +1,50 @@
 """The command that runs on every host: what a pod asks of it before anything is paid for."""
 
+import itertools
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
 
 from archobj_jax.errors import UserError, did_you_mean
 
-_MODEL_DIR = "--gin.MODEL_DIR="
+_PLACES = re.compile(
+    r"--(?:gin\.(?:MODEL_DIR|EVAL_OUTPUT_DIR|CHECKPOINT_PATH|INITIAL_CHECKPOINT_PATH)|store)=(.*)",
+    re.DOTALL,
+)
+"""Arguments of `archobj` that name what all hosts read or write."""
+
+_SHARED = re.compile(r"/|[a-z0-9]+://|[%@]|None$|$")
+"""Full paths, addresses, gin's references, and what is not set."""
 
 
 def for_pod(command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """Returns the command, started by `env` if variables are to be set for it.
 
     Raises:
-        UserError: MODEL_DIR is a folder that hosts would not share, or a variable has no such name.
+        UserError: a place is not one that hosts share, or a variable has no such name.
     """
-    for argument in command:
-        where = argument.removeprefix(_MODEL_DIR).strip("'\"")
-        if argument.startswith(_MODEL_DIR) and "://" not in where and not where.startswith("/"):
+    places = list(filter(None, map(_PLACES.fullmatch, command)))
+    for place in places:
+        if not _SHARED.match(place[1].strip(" '\"")):
             raise UserError(
-                f"{argument}: a folder of its own on each host, lost with it. Give "
-                "gs://bucket/path, or the full path of a file system that all hosts have mounted."
+                f"{place[0]}: not a place that all hosts share; what is written there is lost with "
+                "them. Give gs://bucket/path, or the full path of a file system that all hosts "
+                "have mounted."
             )
+    if _is_study(command) and not any(place[0].startswith("--store=") for place in places):
+        raise UserError(
+            "archobj study: give --store=, the full path of a file system that the host has "
+            "mounted; its default is lost with the host."
+        )
     for name in environment:
         if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(f"--env={name}=…: not a name of an environment variable.")
     pairs = [f"{name}={value}" for name, value in environment.items()]
     return ["env", *pairs, *command] if pairs else list(command)
+
+
+def _is_study(command: Sequence[str]) -> bool:
+    return any(pair == ("archobj", "study") for pair in itertools.pairwise(command))
 
 
 def check_gin_files(command: Sequence[str], files: Sequence[str]) -> None:
