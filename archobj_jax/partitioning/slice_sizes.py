@@ -36,7 +36,7 @@ _GENERATIONS: Mapping[str, _Generation] = {
     "v5e": _Generation("v5e", 1, _2D),
     "v6e": _Generation("v6e", 1, _2D),
 }
-"""By what stands before the `-` of an accelerator type; v5e is xpk's word for v5litepod.
+"""By what stands before the `-` of an accelerator type; v5e is what people say for v5litepod.
 
 Source: docs.cloud.google.com/tpu/docs/v4, v5p, v5e and v6e (a v4 or v5p slice of 4x4x4 or more is
 made of cubes of 64 chips).
@@ -68,11 +68,16 @@ def check_type(flag: str, name: str) -> None:
     """Checks that a slice of an accelerator type can exist; other generations are let pass.
 
     Raises:
-      UserError: there is no slice of that size; the message names the nearest.
+      UserError: there is no slice of that size, and the message names the nearest; or neither
+        gcloud nor xpk know the generation by that word.
     """
     generation, number = _split(name)
     if generation is None:
         return
+    if name.startswith("v5e-"):
+        raise UserError(
+            f"--{flag}={name}: this type is called v5litepod-{number} by gcloud and xpk."
+        )
     chips, rest = divmod(number, generation.per_chip)
     usual = [math.prod(map(int, shape.split("x"))) for shape in generation.shapes]
     cube = generation.more_by

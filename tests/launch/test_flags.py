@@ -28,10 +28,11 @@ MISTAKES = [
     (["logs", *POD, "--slice=1"], "there are 1, from 0"),
     (["run", *V4, "--env=NAME", *RUN], "--env=NAME: expected NAME=VALUE."),
     (["run", *V4, "--env=A-B=1", *RUN], "--env=A-B=…: not a name of an environment variable."),
-    (["run", *V4, *RUN, "--gin.MODEL_DIR=runs/x"], "a folder of its own on each host"),
+    (["run", *V4, *RUN, "--gin.MODEL_DIR=runs/x"], "not a place that all hosts share"),
     (["run", *V4, "--commit=nowhere", *RUN], "git knows no such commit"),
     (["run", *V4, "--commit=HEAD", *RUN, "--gin_file=no.gin"], "not in the commit that is to run"),
     (["create", *POD, "--accelerator_type=v4-100"], "no such slice"),
+    (["create", *POD, "--accelerator_type=v5e-16"], "is called v5litepod-16"),
 ]
 
 
@@ -86,6 +87,10 @@ def test_flags_of_the_command_line_win_over_the_file(tmp_path):
         "name": "a b", "slices": 2, "spot": True, "env": {"A": "1"}, "kind": "a",
     }  # fmt: skip
     assert command == ["x", "--", "y"]
+    file.write_text('[env]\nA = "1"\nB = "1"\n')
+    _, values, _ = parse("run", f"--config={file}", "--env=B=2", "--env=C=3", "--", "x")
+    assert values["env"] == {"A": "1", "B": "2", "C": "3"}
+    assert FLAGS["env"].default == {}
     _, values, _ = parse("run", "--env=A=1=2", "--env=B=", "--", "x")
     assert values["env"] == {"A": "1=2", "B": ""}
 

@@ -44,3 +44,13 @@ def test_types_that_there_are_or_that_are_not_known_here(name):
 def test_sizes_that_there_are_not_name_the_nearest(name, nearest):
     with pytest.raises(UserError, match=f"--tpu_type={name}: there is no such slice.*{nearest}"):
         check_type("tpu_type", name)
+
+
+@pytest.mark.parametrize("number", [16, 100])
+def test_a_v5e_is_asked_for_by_the_word_that_gcloud_and_xpk_take(number):
+    assert topology_of_type("v5e-16") == topology_of_type("v5litepod-16")
+    check_type("tpu_type", "v5litepod-16")
+    with pytest.raises(
+        UserError, match=f"--tpu_type=v5e-{number}: .* called v5litepod-{number} by"
+    ):
+        check_type("tpu_type", f"v5e-{number}")
