@@ -47,17 +47,18 @@ class Session:
         """Says what is to be done, does it, and writes the report.
 
         Raises:
-          UserError: stages failed; the report of the others is written.
+          UserError: the store is a bucket; or stages failed, and the report of the others is
+            written.
           SystemExit: told to stop.
         """
-        print(changes.summary(self.graph, self.store), flush=True)
-        if dry_run:
-            return
         if "://" in self.store.root:
             raise UserError(
                 f"--store={self.store.root}: `archobj study run` runs stages here, into a local or "
                 "mounted folder; for a bucket, `archobj study commands` says what to submit."
             )
+        print(changes.summary(self.graph, self.store), flush=True)
+        if dry_run:
+            return
         self.store.keep_graph(self.graph)
         runner = Runner(self.graph, self.store, self.environment, say=_say)
         try:
@@ -72,7 +73,12 @@ class Session:
         self.report()
 
     def status(self, *, watch: bool) -> None:
-        """Prints where every stage stands; again and again with `watch`, until all are done."""
+        """Prints where every stage stands; again and again with `watch`, until all are done.
+
+        Raises:
+          UserError: the store cannot be read.
+        """
+        self._check_readable()
         while True:
             text = status.status_table(self.graph, self.store)
             print(f"{_CLEAR}{text}" if watch else text, flush=True)
@@ -85,10 +91,20 @@ class Session:
         return submitting.commands(self.graph, self.store, launcher=launcher)
 
     def report(self) -> None:
-        """Writes the report of what is done, and says where."""
+        """Writes the report of what is done, and says where.
+
+        Raises:
+          UserError: the store cannot be read.
+        """
+        self._check_readable()
         from archobj_jax.study.report.writing import write_report  # the plots' library is heavy
 
         print(write_report(self.study, self.graph, self.store))
+
+    def _check_readable(self) -> None:
+        reason = submitting.unreadable(self.graph, self.store)
+        if reason:
+            raise UserError(f"--store={self.store.root}: cannot be read from here: {reason}")
 
 
 def _say(text: str) -> None:

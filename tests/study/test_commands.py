@@ -71,10 +71,34 @@ def test_flags_are_over_the_file(file, tmp_path, capsys):
     assert "has no parameter 'seed'. Did you mean 'seeds'?" in capsys.readouterr().err
 
 
-def test_a_run_into_a_bucket_says_what_to_do_instead(file, monkeypatch, capsys):
-    monkeypatch.setattr("archobj_jax.study.changes.summary", lambda *_: "")
-    assert archobj("run", file, "--store=gs://bucket/study") == 2
+@pytest.fixture
+def locked(monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no credentials\nat all")
+
+    for name in ("is_done", "last_graph", "ever_asked", "attempts"):
+        monkeypatch.setattr(Store, name, refuse)
+    return "--store=gs://bucket/study"
+
+
+@pytest.mark.parametrize("more", [[], ["--dry_run"]])
+def test_a_run_into_a_bucket_says_what_to_do_instead_without_reading_it(file, locked, more, capsys):
+    assert archobj("run", file, locked, *more) == 2
     assert "archobj study commands" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["status", "report"])
+def test_a_bucket_that_cannot_be_read_is_told_in_one_message(file, locked, action, capsys):
+    assert archobj(action, file, locked) == 2
+    error = capsys.readouterr().err
+    assert error.strip().endswith(f"{locked}: cannot be read from here: no credentials")
+
+
+def test_commands_for_a_bucket_that_cannot_be_read_are_all(file, locked, capsys):
+    assert archobj("commands", file, locked) == 0
+    text = capsys.readouterr().out
+    assert "# gs://bucket/study cannot be read from here, so all stages are listed: no cred" in text
+    assert text.count(" -- archobj train ") == 2
 
 
 def test_commands_are_those_that_archobj_takes(file, tmp_path, capsys):

@@ -252,7 +252,8 @@ def test_commands_are_numbered_and_name_what_they_wait_for(store):
     assert len(blocks) == ALL
     comment, command = blocks[2].splitlines()
     assert comment == "# 3. finetune: CD:FLM (3K) → CD:MTF (1K), tiny, seed 0, after 1"
-    assert command.startswith("launch/tpu_vm run --name=synthetic-3-cd-flm-to-cd-mtf -- archobj ")
+    name = f"synthetic-cd-flm-to-cd-mtf-{list(of)[2].fingerprint[:8]}"
+    assert command.startswith(f"launch/tpu_vm run --name={name} -- archobj ")
     first = blocks[0].split("--gin.MODEL_DIR=")[1].split()[0]
     assert f"--gin.INITIAL_CHECKPOINT_PATH={first}" in command
     assert "--gin.TRAIN_STEPS=40" in command
@@ -268,9 +269,33 @@ def test_commands_leave_out_what_is_done(store):
 
 def test_names_of_jobs_are_such_that_the_clouds_take_them(store):
     of = graph(study(name="a_study_with_quite_a_long_name_indeed"))
-    names = [submitting.job_name(of, stage, number) for number, stage in enumerate(of, 1)]
+    names = [submitting.job_name(of, stage) for stage in of]
     assert len(set(names)) == len(names)
     assert all(job_names.PATTERN.fullmatch(name) for name in names)
+
+
+def test_a_job_has_another_name_once_its_stage_is_another_and_only_then():
+    def names(of):
+        return {submitting.job_name(of, stage) for stage in of}
+
+    assert names(graph(study(chains=CHAINS[1:]))) < names(graph(study()))
+    assert not names(graph(study())) & names(graph(study(), config="A = 2"))
+
+
+def test_braces_of_the_launcher_are_the_shells_but_for_the_name(store):
+    of = graph(study())
+    text = submitting.commands(of, store, launcher="${RUN} --x={a,b} --name={name} }{ --")
+    assert (
+        f"\n${{RUN}} --x={{a,b}} --name={submitting.job_name(of, next(iter(of)))} }}{{ -- " in text
+    )
+
+
+@pytest.mark.parametrize("place", ["runs/study", "./x", "~/x"])
+def test_commands_for_a_pod_are_not_of_a_folder_of_this_machine(place):
+    of = graph(study())
+    with pytest.raises(UserError, match=r"--store=gs://BUCKET/study, or the full path"):
+        submitting.commands(of, Store(place), launcher="launch/tpu_vm run --")
+    assert place in submitting.commands(of, Store(place), launcher="")
 
 
 def test_the_marker_of_a_stage_counts_all_its_attempts(store):
