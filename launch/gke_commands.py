@@ -144,6 +144,7 @@ def _train(cluster: Cluster, image: str, command: Sequence[str], values: dict[st
     cluster.connect()
     state, outcome = cluster.state()
     if state != "absent" and outcome is None:
+        cluster.check_same(image, command)
         cluster.programs.say(f"{cluster.run}: is there already, {state}")
         return
     if outcome is not None:

@@ -2,17 +2,20 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archobj_jax.errors import MachineError
+from archobj_jax.errors import MachineError, UserError
 from launch.outcomes import Outcome, Verdict, judge
 from launch.programs import Programs
 from launch.quoting import for_manifest
 
 RESTARTED = "75"
 """Status that restarts a JobSet beside those that xpk has do so itself: 42 and 127 to 255."""
+
+_COMMAND = re.compile(r"^ *\((exec .*)\) & PID=\$!", re.MULTILINE)
+"""How xpk has bash start a command in a container."""
 
 _WORKLOAD = "xpk.google.com/workload"  # a label that xpk gives all pods of a run
 
@@ -78,8 +81,7 @@ class Cluster:
         Raises:
             MachineError: xpk failed.
         """
-        # `exec`: the signal that a pod gets must reach archobj, which saves.
-        line = f"exec {for_manifest(command)}"
+        line = _line(command)
         self.programs.run(
             self.xpk(
                 "workload", "create", f"--workload={self.run}", f"--tpu-type={self.tpu_type}",
@@ -91,6 +93,22 @@ class Cluster:
             ),
             f"the run {self.run} could not be started",
         )  # fmt: skip
+
+    def check_same(self, image: str, command: Sequence[str]) -> None:
+        """Checks that what is there under the run's name is what is asked for.
+
+        Raises:
+            UserError: it is another command, or image.
+            MachineError: kubectl failed.
+        """
+        for started_image, line in _started(self._get("jobset", self.run)):
+            for there, asked in ((line, _line(command)), (started_image, image)):
+                if there != asked:
+                    raise UserError(
+                        f"under the name {self.run}, something else is there: `{there}`, not "
+                        f"`{asked}`. Give that to attach to it; or `delete` it first, or take "
+                        "another --name."
+                    )
 
     def connect(self) -> None:
         """Has kubectl know the cluster, by a context of its own.
@@ -184,6 +202,20 @@ class Cluster:
         if answer.status:
             raise MachineError(f"`kubectl get {kind}` failed:\n{answer.reason()}")
         return dict(json.loads(answer.output))
+
+
+def _line(command: Sequence[str]) -> str:
+    # `exec`: the signal that a pod gets must reach archobj, which saves.
+    return f"exec {for_manifest(command)}"
+
+
+def _started(jobset: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Image and command of a JobSet's containers, but for xpk's own."""
+    for job in jobset["spec"]["replicatedJobs"] if jobset else []:
+        for container in job["template"]["spec"]["template"]["spec"]["containers"]:
+            found = _COMMAND.search("\n".join(container.get("command", [])))
+            if found:
+                yield container["image"], found[1]
 
 
 def _exit_statuses(pods: dict[str, Any]) -> list[int | None]:

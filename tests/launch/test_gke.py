@@ -110,6 +110,20 @@ def test_a_run_that_is_there_is_left_alone_and_one_that_ended_started_anew(clust
     assert verbs == ["delete", "create"]
 
 
+def test_another_command_or_commit_under_a_name_that_is_there_is_an_error(cluster, capsys):
+    given = ["--", "archobj", *ARGUMENTS]
+    assert gke("train", *V5P, *given) == 0
+    cluster.write("jobset.json", json.dumps([{}]))
+    assert gke("train", *V5P, *given) == 0
+    assert gke("train", *V5P, *given, "--more") == 2
+    assert "cd-flm, something else is there: `exec archobj $'' $'two" in capsys.readouterr().err
+    assert gke("train", *V5P, f"--commit={'a' * 40}", *given) == 2
+    image = "docker.example/archobj"
+    assert f"`{image}:{cluster.commit}`, not `{image}:aaaa" in capsys.readouterr().err
+    assert len(cluster.calls("xpk workload create")) == 1
+    assert cluster.calls("xpk workload delete") == []
+
+
 @pytest.mark.parametrize(
     ("statuses", "status", "told"),
     [
