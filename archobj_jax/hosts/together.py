@@ -12,6 +12,7 @@ import jax
 from archobj_jax.errors import PREEMPTED, told
 from archobj_jax.hosts import joining, maintenance
 from archobj_jax.hosts.agreement import check_agreement
+from archobj_jax.hosts.order import meet
 from archobj_jax.hosts.watch import Watch
 
 _EXCHANGE = re.compile(
@@ -19,6 +20,8 @@ _EXCHANGE = re.compile(
     re.IGNORECASE,
 )
 """What an exchange that failed says, in one way or another; the watch tells whose fault it is."""
+
+_LATE = re.compile(r"gloo.*(deadline|timed? ?out)", re.IGNORECASE)
 
 
 @contextlib.contextmanager
@@ -50,6 +53,7 @@ def joined(
             signal.signal(signal.SIGTERM, lambda *_: _stop(watch))
         try:
             check_agreement(asked, timeout=timeout)
+            meet("join")
             yield
         except (Exception, KeyboardInterrupt) as error:
             if not several:
@@ -76,5 +80,11 @@ def _told(error: BaseException, watch: Watch) -> tuple[int, str]:
                 f"archobj: error: another process has ended, {why}\nThis one ends with it, in an "
                 f"exchange ({str(error).splitlines()[0]}); what was saved is intact. Run the same "
                 "command again on all."
+            )
+        if _LATE.search(str(error)):
+            return PREEMPTED, (
+                f"archobj: error: an exchange between processes failed, though all of them live "
+                f"({str(error).splitlines()[0]}). Between CPUs the first one waits for 30 seconds "
+                "only: is a machine overloaded? The same command goes on from what was saved."
             )
     return told(error)

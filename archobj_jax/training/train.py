@@ -13,7 +13,7 @@ from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.data import loader
 from archobj_jax.data.loader import DatasetConfig
 from archobj_jax.errors import UserError
-from archobj_jax.hosts.order import first_process_first
+from archobj_jax.hosts.order import first_process_first, meet
 from archobj_jax.partitioning.partitioner import Partitioner
 from archobj_jax.training import compilation, restoring
 from archobj_jax.training.adaptation import Adaptation, InitialCheckpoint
@@ -172,6 +172,7 @@ def train(
                 train_step = prepared.compiled(
                     random_seed, schedule_start=start.stage.schedule_start
                 )
+                meet("compile the train step")
             with loader.train_batches(
                 train_dataset, model.layout, start_step=step, local_rows=prepared.placement.rows
             ) as batches:

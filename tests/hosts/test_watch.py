@@ -175,6 +175,9 @@ def test_an_exchange_that_breaks_is_the_fault_of_who_told_or_fell_silent(service
     zero = of(service, 0)
     assert zero.cause() is None
     assert together._told(broken, zero)[0] == 1  # all others live: with its traceback
+    late = jax.errors.JaxRuntimeError("Gloo context initialization failed: DEADLINE_EXCEEDED: x")
+    assert together._told(late, zero)[0] == 75
+    assert "though all of them live" in together._told(late, zero)[1]
     stop.set()
     other.join()
     status, why = zero.cause()
