@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from archobj_jax.config import files
@@ -16,6 +16,9 @@ from archobj_jax.study.resolving import Recipe, Suite, recipe, suite
 from archobj_jax.training.lineage import counted
 
 ADAPT = "t5x_configs/runs/adapt.gin"
+
+Legs = tuple[tuple[str, int, int], ...]
+"""Pair, steps and tokens of the legs of a chain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Stage:
     kind: str
     size: str
     seed: int
-    legs: tuple[tuple[str, int, int], ...]
+    legs: Legs
     budgets: tuple[str, ...]
     parent: str | None
     evaluation: str | None
@@ -63,7 +66,19 @@ class Stage:
     @property
     def notation(self) -> str:
         """The chain in the paper's notation: `CD:FLM (168B) → ND:MLM (51B)`."""
-        return notation(self.legs)
+        return _notation(self.legs, lambda group: counted(sum(leg[2] for leg in group)))
+
+    @property
+    def notation_of_legs(self) -> str:
+        """The same with the tokens of each leg: `CD:FLM (84B + 84B)`."""
+        return _notation(self.legs, lambda group: " + ".join(counted(leg[2]) for leg in group))
+
+    @property
+    def notation_of_steps(self) -> str:
+        """The same with the steps of each leg, unrounded: `CD:FLM (300 + 300 steps)`."""
+        return _notation(
+            self.legs, lambda group: " + ".join(f"{leg[1]}" for leg in group) + " steps"
+        )
 
     @property
     def pairs(self) -> str:
@@ -73,11 +88,7 @@ class Stage:
     @property
     def label(self) -> str:
         """What it is, in words: its chain with each leg's tokens, `CD:FLM (84B + 84B)`."""
-        chain = " → ".join(
-            f"{pair} ({' + '.join(counted(leg[2]) for leg in group)})"
-            for pair, group in itertools.groupby(self.legs, key=lambda leg: leg[0])
-        )
-        what = f"{chain}, {self.size}, seed {self.seed}"
+        what = f"{self.notation_of_legs}, {self.size}, seed {self.seed}"
         return what if self.evaluation is None else f"{self.evaluation} of {what}"
 
     @property
@@ -104,10 +115,10 @@ class Stage:
         return self.legs[-1][2] if self.evaluation is None else 0
 
 
-def notation(legs: Sequence[tuple[str, int, int]]) -> str:
-    """Pairs with their tokens; a pair that goes on is named once, with its tokens together."""
+def _notation(legs: Legs, told: Callable[[Legs], str]) -> str:
+    """Pairs with what is told of their legs; a pair that goes on is named once."""
     return " → ".join(
-        f"{pair} ({counted(sum(leg[2] for leg in group))})"
+        f"{pair} ({told(tuple(group))})"
         for pair, group in itertools.groupby(legs, key=lambda leg: leg[0])
     )
 

@@ -112,6 +112,33 @@ def test_pretraining_is_ranked_among_what_had_the_same_budget(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("chains", "names"),
+    [
+        (
+            ("CD:FLM 20 steps → CD:FLM 20 steps", "CD:FLM 40 steps"),
+            ["CD:FLM (2K)", "CD:FLM (2K + 2K)", "CD:FLM (4K)"],
+        ),
+        (
+            ("CD:FLM 10000 steps", "CD:FLM 10001 steps"),
+            ["CD:FLM (10000 steps)", "CD:FLM (10001 steps)"],
+        ),
+    ],
+)
+def test_chains_whose_notation_is_the_same_are_each_there_under_a_name_of_their_own(
+    tmp_path, chains, names
+):
+    of = study(seeds=(0, 1), chains=chains)
+    made = Evidence(of, graph(of), Store(str(tmp_path)))
+    for stage in made.graph:
+        made.store.path(stage, "").mkdir(parents=True)
+        made.store.path(stage, "done.json").write_text("{}")
+    assert [chain.name for chain in made.chains] == names
+    for chain in made.chains:
+        assert set(chain.stages) == {0, 1}
+        assert len({stage.legs for stage in chain.stages.values()}) == 1
+
+
 def test_the_speed_up_is_that_of_the_curves(tmp_path):
     """From scratch 8 - 0.1 a step ends at 5 after 30; adapted 4 - 0.2 a step is there at once."""
     (found,) = adaptation.speed_ups(evidence(tmp_path))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from archobj_jax.evaluation import results
 from archobj_jax.evaluation.results import EvaluationResults
 from archobj_jax.study.design import Evaluation, Study
-from archobj_jax.study.graph import Graph, Stage
+from archobj_jax.study.graph import Graph, Legs, Stage
 from archobj_jax.study.store import Store
 
 Curve = list[tuple[float, float]]
@@ -19,7 +19,8 @@ class Chain:
     """Training stages that differ by their seed only.
 
     Attributes:
-      name: in the paper's notation, with the size if the study has several.
+      name: in the paper's notation, with the size if the study has several; with the tokens or
+        steps of each leg where another chain would have the same name.
       stages: those that are done, by seed.
     """
 
@@ -57,19 +58,36 @@ class Evidence:
     @functools.cached_property
     def chains(self) -> tuple[Chain, ...]:
         """Chains with a stage that is done, in the study's order."""
-        found: dict[str, dict[int, Stage]] = {}
+        found: dict[tuple[Legs, str], dict[int, Stage]] = {}
         for stage in self.graph:
-            if stage.kind != "evaluate" and self.store.is_done(stage):
-                found.setdefault(self._name(stage), {})[stage.seed] = stage
-        return tuple(Chain(name, stages) for name, stages in found.items())
+            if stage.evaluation is None and self.store.is_done(stage):
+                found.setdefault((stage.legs, stage.size), {})[stage.seed] = stage
+        return tuple(Chain(self._names[key], stages) for key, stages in found.items())
+
+    @functools.cached_property
+    def _names(self) -> Mapping[tuple[Legs, str], str]:
+        """By legs and size, the shortest of three notations that no other chain has."""
+        training = [stage for stage in self.graph if stage.evaluation is None]
+        one_of_each = {(stage.legs, stage.size): stage for stage in training}.values()
+        several = len(self.study.sizes) > 1
+        names = {}
+        for notation in ("notation_of_steps", "notation_of_legs", "notation"):
+            told = [
+                f"{stage.size} {getattr(stage, notation)}" if several else getattr(stage, notation)
+                for stage in one_of_each
+            ]
+            for stage, name in zip(one_of_each, told, strict=True):
+                if told.count(name) == 1:
+                    names[stage.legs, stage.size] = name
+        return names
+
+    def name(self, stage: Stage) -> str:
+        """What the report calls the chain that ends in a training stage."""
+        return self._names[stage.legs, stage.size]
 
     def of_kind(self, kind: str) -> tuple[Chain, ...]:
         """The chains that end in a stage of this kind."""
         return tuple(chain for chain in self.chains if chain.kind == kind)
-
-    def _name(self, stage: Stage) -> str:
-        several = len(self.study.sizes) > 1
-        return f"{stage.size} {stage.notation}" if several else stage.notation
 
     def evaluated(self, chain: Chain, evaluation: Evaluation) -> dict[int, EvaluationResults]:
         """The results of an evaluation, by seed."""

@@ -27,7 +27,7 @@ def stages(evidence: Evidence) -> Table:
         anchors.append(anchor(stage))
         rows.append(
             [
-                stage.notation,
+                evidence.name(stage),
                 stage.kind,
                 stage.size,
                 f"{stage.seed}",
