@@ -147,6 +147,15 @@ def test_the_speed_up_is_that_of_the_curves(tmp_path):
     assert found.interval is None
 
 
+def test_the_speed_up_of_an_adaptation_in_two_legs_is_over_both(tmp_path):
+    chains = ("ND:MLM 50 steps", "CD:FLM 30 steps → ND:MLM 4 steps → ND:MLM 10 steps")
+    made = evidence(tmp_path, chains=chains)
+    _, found = adaptation.speed_ups(made)
+    assert found.adapted.any.total_steps == 44
+    # From scratch 8 - 5 = 3; the legs are at 3.2 after 400 tokens, and at 3.0 after 400 + 500.
+    assert found.reached == {0: (5000.0, pytest.approx(900.0))}
+
+
 def test_the_tokens_to_reach_a_loss_lie_on_a_straight_line():
     curve = [(0.0, 5.0), (10.0, 3.0), (20.0, 3.5), (30.0, 1.0)]
     assert adaptation.tokens_to_reach(curve, 4.0) == 5.0
@@ -158,7 +167,7 @@ def test_the_tokens_to_reach_a_loss_lie_on_a_straight_line():
 def test_the_curve_from_scratch_goes_on_over_the_stages_of_one_pretraining(tmp_path):
     made = evidence(tmp_path, chains=("CD:FLM 30 steps → CD:FLM 10 steps",))
     last = next(stage for stage in made.graph if stage.total_steps == 40)
-    tokens = [point[0] for point in made.curve_of(last)]
+    tokens = [point[0] for point in made.curve_of_pair(last)]
     assert tokens == [100.0 * step for step in range(1, 41)]
 
 

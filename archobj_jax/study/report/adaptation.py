@@ -19,8 +19,8 @@ class SpeedUp:
 
     Attributes:
       adapted, scratch: the chains.
-      reached: by seed, tokens from scratch at its last held-out loss, and tokens of the adaptation
-        until it first had that loss; None if it never had.
+      reached: by seed, tokens from scratch at its last held-out loss, and tokens of all its legs
+        of that pair until it first had that loss; None if it never had.
         It may be 0, before any step: then there is no ratio either.
     """
 
@@ -71,8 +71,8 @@ def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
         scratch = max(alike, key=lambda chain: chain.any.pretraining_tokens)
         reached = {}
         for seed in sorted(set(scratch.stages) & set(adapted.stages)):
-            reference = evidence.curve_from_scratch(scratch.stages[seed])
-            ours = evidence.curve(adapted.stages[seed])
+            reference = evidence.curve_of_pair(scratch.stages[seed])
+            ours = evidence.curve_of_pair(adapted.stages[seed])
             if reference and ours:
                 tokens, loss = reference[-1]
                 reached[seed] = (tokens, tokens_to_reach(ours, loss))

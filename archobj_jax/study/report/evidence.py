@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 
 from archobj_jax.evaluation import results
@@ -108,18 +109,20 @@ class Evidence:
             for step, losses in self._held_out(stage)
         ]
 
-    def curve_from_scratch(self, stage: Stage) -> Curve:
-        """The same of a stage of pretraining and those that it goes on from, one after another."""
+    def curve_of_pair(self, stage: Stage) -> Curve:
+        """The same of a stage and those before it of its pair, as one: from scratch, or adapted."""
+        legs = list(
+            itertools.takewhile(
+                lambda each: each.legs[-1][0] == stage.legs[-1][0],
+                (stage, *reversed(self.graph.ancestors(stage))),
+            )
+        )
         before = 0.0
         points: Curve = []
-        for each in (*self.graph.ancestors(stage), stage):
+        for each in reversed(legs):
             points += [(before + tokens, loss) for tokens, loss in self.curve(each)]
             before += each.tokens
         return points
-
-    def curve_of(self, stage: Stage) -> Curve:
-        """The curve from scratch of a stage of pretraining, that of the stage alone of others."""
-        return self.curve_from_scratch(stage) if stage.kind == "pretrain" else self.curve(stage)
 
     def _held_out(self, stage: Stage) -> Iterator[tuple[int, list[float]]]:
         for record in self.store.records(stage):

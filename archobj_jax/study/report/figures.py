@@ -149,7 +149,7 @@ def curves(evidence: Evidence, found: Sequence[SpeedUp], name: str, caption: str
             }
             for what, chain in (("from scratch", each.scratch), ("adapted", each.adapted))
             for seed, stage in sorted(chain.stages.items())
-            for tokens, loss in evidence.curve_of(stage)
+            for tokens, loss in evidence.curve_of_pair(stage)
         ]
         runs = list(dict.fromkeys(value["run"] for value in values))
         chart = (

@@ -176,7 +176,7 @@ def curves(evidence: Evidence, found: Sequence[SpeedUp]) -> Table:
     chains = {chain.name: chain for each in found for chain in (each.adapted, each.scratch)}
     for chain in chains.values():
         for seed, stage in sorted(chain.stages.items()):
-            for tokens, loss in evidence.curve_of(stage):
+            for tokens, loss in evidence.curve_of_pair(stage):
                 rows.append([link(chain), f"{seed}", f"{tokens:.0f}", f"{loss:.4f}"])
     return Table(
         "curves",
