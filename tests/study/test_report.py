@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from archobj_jax.errors import UserError
-from archobj_jax.study.report import adaptation, answer, paper, scores
+from archobj_jax.study.report import adaptation, answer, paper, score_tables, scores, stage_tables
 from archobj_jax.study.report.comparing import rankings
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.scores import Score, difference, over_seeds
@@ -154,6 +154,44 @@ def test_the_speed_up_of_an_adaptation_in_two_legs_is_over_both(tmp_path):
     assert found.adapted.any.total_steps == 44
     # From scratch 8 - 5 = 3; the legs are at 3.2 after 400 tokens, and at 3.0 after 400 + 500.
     assert found.reached == {0: (5000.0, pytest.approx(900.0))}
+
+
+@pytest.mark.parametrize("pairs", ["ND:MLM", "CD:FLM → ND:MLM"])
+def test_without_the_loss_after_the_last_step_no_earlier_one_is_taken(tmp_path, pairs):
+    made = evidence(tmp_path, seeds=(0, 1))
+    stage = next(each for each in made.graph if (each.pairs, each.seed) == (pairs, 1))
+    assert made.last_loss(stage) == pytest.approx(5.0 if pairs == "ND:MLM" else 2.0)
+    path = made.store.path(stage, "metrics.jsonl")
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+    assert made.curve(stage)
+    assert made.last_loss(stage) is None
+    (found,) = adaptation.speed_ups(made)
+    assert set(found.reached) == {0}
+    assert (found.ratio, found.interval) == (None, None)
+    name = made.name(stage)
+    assert (
+        f"{name}, seed 1, has no held-out loss after its last step"
+        in answer.answer([], [], [found])[-1]
+    )
+    column = {"ND:MLM": 3, "CD:FLM → ND:MLM": 4}[pairs]
+    assert score_tables.speed_ups([found]).rows[1][column] == "no last loss"
+    row = next(row for row in stage_tables.stages(made).rows if stage.fingerprint in row)
+    assert row[10] == ""
+
+
+def test_where_nothing_was_held_out_it_is_told_and_no_curve_is_drawn(tmp_path):
+    from archobj_jax.study.report import sections
+
+    made = evidence(tmp_path)
+    for stage in made.graph:
+        if stage.evaluation is None:
+            path = made.store.path(stage, "metrics.jsonl")
+            lines = path.read_text().splitlines()
+            path.write_text("\n".join(line for line in lines if "eval/" not in line))
+    found = list(adaptation.speed_ups(made))
+    section = sections._adaptation(made, found, [])
+    assert section.figures == []
+    assert "has no held-out loss" in answer.answer([], [], found)[-1]
 
 
 def test_the_tokens_to_reach_a_loss_lie_on_a_straight_line():

@@ -1,7 +1,7 @@
 """How many fewer tokens an adapted model needs than one from scratch (the paper's figure 6)."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -22,11 +22,14 @@ class SpeedUp:
       reached: by seed, tokens from scratch at its last held-out loss, and tokens of all its legs
         of that pair until it first had that loss; None if it never had.
         It may be 0, before any step: then there is no ratio either.
+      lacking: by seed, which of the two has no held-out loss after its last step; what of that seed
+        is reached is not known then, and there is no ratio.
     """
 
     adapted: Chain
     scratch: Chain
-    reached: dict[int, tuple[float, float | None]]
+    reached: Mapping[int, tuple[float, float | None]]
+    lacking: Mapping[int, Chain] = dataclasses.field(default_factory=dict)
 
     @property
     def ratios(self) -> list[float]:
@@ -35,8 +38,8 @@ class SpeedUp:
 
     @property
     def all_reached(self) -> bool:
-        """Whether every seed reached the loss, and none had it before its first step."""
-        return len(self.ratios) == len(self.reached)
+        """Whether every seed is known to have reached the loss, none before its first step."""
+        return not self.lacking and len(self.ratios) == len(self.reached)
 
     @property
     def ratio(self) -> float | None:
@@ -69,15 +72,20 @@ def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
         if not alike:
             continue
         scratch = max(alike, key=lambda chain: chain.any.pretraining_tokens)
-        reached = {}
+        reached, lacking = {}, {}
         for seed in sorted(set(scratch.stages) & set(adapted.stages)):
-            reference = evidence.curve_of_pair(scratch.stages[seed])
+            without = [
+                chain
+                for chain in (scratch, adapted)
+                if evidence.last_loss(chain.stages[seed]) is None
+            ]
+            if without:
+                lacking[seed] = without[0]
+                continue
+            tokens, loss = evidence.curve_of_pair(scratch.stages[seed])[-1]
             ours = evidence.curve_of_pair(adapted.stages[seed])
-            if reference and ours:
-                tokens, loss = reference[-1]
-                reached[seed] = (tokens, tokens_to_reach(ours, loss))
-        if reached:
-            yield SpeedUp(adapted, scratch, reached)
+            reached[seed] = (tokens, tokens_to_reach(ours, loss))
+        yield SpeedUp(adapted, scratch, reached, lacking)
 
 
 def tokens_to_reach(points: Sequence[tuple[float, float]] | Curve, loss: float) -> float | None:

@@ -117,7 +117,13 @@ def _adapted(speed_ups: Sequence[SpeedUp]) -> str:
     parts = []
     for each in speed_ups:
         what = f"{each.adapted.name} reached the held-out loss of {each.scratch.name}"
-        if any(ours == 0 for _, ours in each.reached.values()):
+        if each.lacking:
+            seed, chain = next(iter(each.lacking.items()))
+            parts.append(
+                f"no speed-up of {each.adapted.name} over {each.scratch.name} can be told, since "
+                f"{chain.name}, seed {seed}, has no held-out loss after its last step"
+            )
+        elif any(ours == 0 for _, ours in each.reached.values()):
             parts.append(f"{what} before its first step, so that no speed-up can be told")
         elif each.ratio is None:
             missed = sum(ours is None for _, ours in each.reached.values())

@@ -109,6 +109,14 @@ class Evidence:
             for step, losses in self._held_out(stage)
         ]
 
+    def last_loss(self, stage: Stage) -> float | None:
+        """The held-out loss after a stage's last step; None if it was not evaluated or not finite.
+
+        A curve may end before it, where a process was killed between saving and evaluating.
+        """
+        losses = dict(self._held_out(stage)).get(stage.total_steps)
+        return None if losses is None else sum(losses) / len(losses)
+
     def curve_of_pair(self, stage: Stage) -> Curve:
         """The same of a stage and those before it of its pair, as one: from scratch, or adapted."""
         legs = list(

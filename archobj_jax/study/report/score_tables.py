@@ -145,12 +145,18 @@ def speed_ups(found: Sequence[SpeedUp]) -> Table:
     """Tokens to the loss of a run from scratch."""
     rows: list[list[Cell]] = []
     for each in found:
-        for seed, (scratch, ours) in each.reached.items():
+        for seed, (of_scratch, of_ours) in each.reached.items():
             rows.append(
-                [link(each.adapted), link(each.scratch), f"{seed}", counted(scratch),
-                 "not reached" if ours is None else counted(ours),
-                 f"{scratch / ours:.2f}" if ours else "", "", "", ""]
+                [link(each.adapted), link(each.scratch), f"{seed}", counted(of_scratch),
+                 "not reached" if of_ours is None else counted(of_ours),
+                 f"{of_scratch / of_ours:.2f}" if of_ours else "", "", "", ""]
             )  # fmt: skip
+        for seed, chain in each.lacking.items():
+            why = "no last loss"
+            scratch, ours = (why, "") if chain == each.scratch else ("", why)
+            rows.append(
+                [link(each.adapted), link(each.scratch), f"{seed}", scratch, ours, "", "", "", ""]
+            )
         low, high = bounds(each.interval, 2)
         paper = figure(PAPER_SPEED_UPS.get(each.adapted.pairs))
         rows.append(

@@ -109,9 +109,12 @@ def _adaptation(
     text = ["Adapted against from scratch, as in the paper's figures 6 and 7."]
     drawn, tables, folded = [], [], []
     if found:
-        drawn.append(figures.curves(evidence, found, "adaptation", "Held-out loss against tokens."))
         tables.append(score_tables.speed_ups(found))
-        folded.append(score_tables.curves(evidence, found))
+        curves = score_tables.curves(evidence, found)
+        if curves.rows:
+            caption = "Held-out loss against tokens."
+            drawn.append(figures.curves(evidence, found, "adaptation", caption))
+            folded.append(curves)
     else:
         text.append("No adaptation is done beside one from scratch yet.")
     if adapted:

@@ -23,7 +23,6 @@ def stages(evidence: Evidence) -> Table:
         parent = evidence.graph.parent(stage)
         records = [record for record in evidence.store.records(stage) if "loss" in record]
         done = evidence.store.is_done(stage)
-        curve = evidence.curve(stage) if done else []
         anchors.append(anchor(stage))
         rows.append(
             [
@@ -37,7 +36,7 @@ def stages(evidence: Evidence) -> Table:
                 counted(stage.tokens),
                 f"{stage.parameters}",
                 figure(records[-1]["loss"], 4) if done and records else "",
-                figure(curve[-1][1], 4) if curve else "",
+                figure(evidence.last_loss(stage), 4) if done else "",
                 stage.fingerprint,
                 "" if parent is None else Link(parent.fingerprint, anchor(parent)),
             ]
