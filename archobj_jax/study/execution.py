@@ -65,7 +65,7 @@ def execute(
       log: takes what it prints.
       lock: file descriptor of the stage's lock, for the process to keep.
       environment: of the process.
-      progress: called again and again while it runs.
+      progress: called again and again while it runs; what it raises ends nothing.
 
     Raises:
       StoppedError: Ctrl-C or SIGTERM reached us; the process was told, and has ended.
@@ -88,7 +88,8 @@ def execute(
             if told and not passed_on:
                 process.send_signal(told[0])
                 passed_on = True
-            progress()
+            with contextlib.suppress(Exception):  # a terminal that is gone: the stage goes on
+                progress()
         if told:
             ours = INTERRUPTED if told[0] == signal.SIGINT else PREEMPTED
             raise StoppedError(ours, ended=status)

@@ -61,10 +61,13 @@ class Progress:
         if now - self._read < _READ_SECONDS:
             return
         self._read = now
-        step, text = self._position()
+        step, text = self._told_position()
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=False)
-            self._bar.n = round(now - self._start if step is None else step)
+            if step is not None:
+                self._bar.n = step
+            elif self._stage.kind == "evaluate":
+                self._bar.n = round(now - self._start)
             self._bar.refresh()
         elif now - self._told > _LINE_SECONDS:
             self._told = now
@@ -74,8 +77,8 @@ class Progress:
     def end(self, how: str) -> None:
         """Says how the stage ended, and what came of it."""
         seconds = time.monotonic() - self._start
-        text = self._position()[1] if self._store.records(self._stage) else ""
-        self.say(f"{how} in {seconds:,.0f} s  {text}".rstrip())
+        step, text = self._told_position()
+        self.say(f"{how} in {seconds:,.0f} s  {text if step else ''}".rstrip())
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
@@ -87,17 +90,25 @@ class Progress:
     def _bar_total(self) -> int:
         return self._stage.total_steps - self._stage.start_step
 
+    def _told_position(self) -> tuple[int | None, str]:
+        """As `_position`; what cannot be read is told, since a stage is at work for all that."""
+        try:
+            return self._position()
+        except Exception as error:
+            return None, f"how far it is cannot be read ({error!r})"
+
     def _position(self) -> tuple[int | None, str]:
         """Steps of this stage and how it stands; of an evaluation None, and what it said last."""
         if self._stage.kind == "evaluate":
             path = self._store.path(self._stage, "log.txt")
-            lines = path.read_text().split("\n") if path.exists() else []
-            return None, next(
-                (line.strip() for line in reversed(lines) if line.strip()), "starting"
-            )
+            # The last character may be cut off.
+            log = path.read_bytes().decode(errors="replace") if path.exists() else ""
+            lines = [line.strip() for line in log.split("\n") if line.strip()]
+            return None, lines[-1] if lines else "starting"
         records = [record for record in self._store.records(self._stage) if "loss" in record]
         if not records:
             return 0, "starting"
         last = records[-1]
-        text = f"loss {last['loss']:.4f}, {last['tokens_per_second']:,.0f} tokens/s"
+        loss = "not finite" if last["loss"] is None else f"{last['loss']:.4f}"
+        text = f"loss {loss}, {last['tokens_per_second']:,.0f} tokens/s"
         return last["step"] - self._stage.start_step, text

@@ -32,7 +32,7 @@ def _figures(stage: Stage, store: Store, state: str) -> tuple[str, str, str, str
     rate = last["tokens_per_second"]
     return (
         f"{step:,} of {stage.total_steps - stage.start_step:,}",
-        f"{last['loss']:.3f}",
+        "not finite" if last["loss"] is None else f"{last['loss']:.3f}",
         f"{rate:,.0f}",
         "" if state == "done" else _duration(_seconds_left(stage, last)),
     )

@@ -79,6 +79,20 @@ def test_a_signal_to_stop_is_passed_on_and_waited_for(tmp_path, program, number,
     assert (tmp_path / "saved").exists()
 
 
+def test_progress_that_raises_ends_neither_the_stage_nor_the_run(tmp_path, program):
+    program(f"import time; time.sleep(1.5); open({str(tmp_path / 'ended')!r}, 'w')")
+    calls = []
+
+    def fails() -> None:
+        calls.append(None)
+        raise OSError("the terminal is gone")
+
+    with execution.only_one(tmp_path / "stage", lambda: None) as lock:
+        assert execute(tmp_path, lock, progress=fails) == 0
+    assert calls
+    assert (tmp_path / "ended").exists()
+
+
 def test_a_process_that_outlives_its_runner_keeps_the_lock(tmp_path):
     """The second waits until the orphan of the first, which was killed, has ended."""
     folder, ended = tmp_path / "stage", tmp_path / "ended"
