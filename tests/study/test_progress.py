@@ -67,4 +67,4 @@ def test_the_table_of_states_takes_a_loss_that_is_not_finite(tmp_path):
     store.path(stage, "").mkdir(parents=True)
     store.path(stage, "metrics.jsonl").write_text(json.dumps(NOT_FINITE))
     row = next(line for line in status.status_table(of, store).splitlines() if "begun" in line)
-    assert row.split("begun")[1].split() == ["7", "of", "30", "not", "finite", "50", "46", "s"]
+    assert row.split("begun")[1].split() == ["7", "of", "30", "not", "finite", "50", "1", "min"]
