@@ -68,7 +68,7 @@ def execute(
       progress: called again and again while it runs; what it raises ends nothing.
 
     Raises:
-      StoppedError: Ctrl-C or SIGTERM reached us; the process was told, and has ended.
+      StoppedError: Ctrl-C or SIGTERM reached us; the process was told, each time, and has ended.
     """
     with log.open("ab") as output, _told_to_stop() as told:
         process = subprocess.Popen(
@@ -78,16 +78,16 @@ def execute(
             stdin=subprocess.DEVNULL,
             env=dict(environment),
             pass_fds=[lock],
-            start_new_session=True,  # Ctrl-C reaches it from here only, and only once
+            start_new_session=True,  # Ctrl-C reaches it from here only, not twice
         )
-        passed_on = False
+        passed_on = 0
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(timeout=_POLL_SECONDS)
                 break
-            if told and not passed_on:
-                process.send_signal(told[0])
-                passed_on = True
+            if told[passed_on:]:  # one at a time: two that wait would reach it as one
+                process.send_signal(told[passed_on])
+                passed_on += 1
             with contextlib.suppress(Exception):  # a terminal that is gone: the stage goes on
                 progress()
         if told:

@@ -79,6 +79,33 @@ def test_a_signal_to_stop_is_passed_on_and_waited_for(tmp_path, program, number,
     assert (tmp_path / "saved").exists()
 
 
+def test_a_second_signal_is_passed_on_too(tmp_path, program):
+    program(
+        "import os, signal, sys, time\n"
+        "def first(*_):\n    signal.signal(signal.SIGINT, lambda *_: os._exit(3))\n"
+        f"signal.signal({int(signal.SIGINT)}, first)\n"
+        f"open({str(tmp_path / 'ready')!r}, 'w')\n"
+        "for _ in range(200):\n    time.sleep(0.1)\n"
+    )
+
+    def kill() -> None:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with (
+        execution.only_one(tmp_path / "stage", lambda: None) as lock,
+        pytest.raises(execution.StoppedError) as stopped,
+    ):
+        execute(tmp_path, lock)
+    thread.join()
+    assert (stopped.value.status, stopped.value.ended) == (130, 3)
+
+
 def test_progress_that_raises_ends_neither_the_stage_nor_the_run(tmp_path, program):
     program(f"import time; time.sleep(1.5); open({str(tmp_path / 'ended')!r}, 'w')")
     calls = []
