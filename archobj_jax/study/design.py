@@ -47,12 +47,17 @@ class Grid:
                 yield chain if self.mtf is None else f"{chain} → {architecture}:MTF {self.mtf}"
 
 
+def slug(name: str) -> str:
+    """A name as files of the report have it."""
+    return re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """One evaluation of the checkpoints of a study, by `archobj evaluate`.
 
     Attributes:
-      name: what the report calls it.
+      name: what the report calls it; letters, digits, spaces and ._- in it.
       gin_file: the suite.
       after: the kinds of stages whose last checkpoint is evaluated.
       bindings: NAME=VALUE, as `--gin.` takes them.
@@ -66,6 +71,11 @@ class Evaluation:
     beside: Average | None = None
 
     def __post_init__(self) -> None:
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 ._-]*", self.name):
+            raise UserError(
+                f"Evaluation.name = {self.name!r}: expected letters, digits, spaces, dots, hyphens "
+                "and underscores, beginning with a letter or digit."
+            )
         for kind in self.after:
             if kind not in KINDS[:3]:
                 raise UserError(
@@ -112,8 +122,11 @@ class Study:
             if not values or len(set(values)) < len(values):
                 raise UserError(f"Study.{what} = {values}: expected one at least, none twice.")
         names = [evaluation.name for evaluation in self.evaluations]
-        if len(set(names)) < len(names):
-            raise UserError(f"Study.evaluations are called {names}; two have the same name.")
+        if len(set(map(slug, names))) < len(names):
+            raise UserError(
+                f"Study.evaluations are called {names}; two have the same name, but for capitals "
+                "and what is no letter or digit: their files would be the same."
+            )
         known = ("train", *KINDS)
         for kind in self.bindings:
             if kind not in known:

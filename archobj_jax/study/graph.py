@@ -230,7 +230,7 @@ class _Building:
         gin_files = (evaluation.gin_file,)
         bindings = (*self.study.bindings_of("evaluate"), *evaluation.bindings)
         found = suite(gin_files, bindings)
-        self._keep(
+        made = self._keep(
             kind="evaluate",
             size=parent.size,
             seed=parent.seed,
@@ -245,6 +245,11 @@ class _Building:
             flops=0.0,
             parameters=parent.parameters,
         )
+        if made.evaluation != evaluation.name:
+            raise UserError(
+                f"Study.evaluations: '{made.evaluation}' and '{evaluation.name}' are the same "
+                f"suite with the same bindings ({evaluation.gin_file}); leave one out."
+            )
 
     def _keep(self, *, parent: Stage | None, made_of: Recipe | Suite, **fields: Any) -> Stage:
         """The stage of these fields, which another chain may have made already."""

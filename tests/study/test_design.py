@@ -51,6 +51,7 @@ def test_chains_of_grids_and_chains_given_are_each_there_once():
         ({"chains": ()}, "has no grids and no chains"),
         ({"bindings": {"pretraining": ()}}, "Did you mean 'pretrain'"),
         ({"evaluations": (Evaluation("a", "f"), Evaluation("a", "g"))}, "the same name"),
+        ({"evaluations": (Evaluation("T0 a", "f"), Evaluation("t0-a", "g"))}, "the same name"),
     ],
 )
 def test_a_mistake_in_a_study_is_told(changes, message):
@@ -61,6 +62,12 @@ def test_a_mistake_in_a_study_is_told(changes, message):
 def test_an_evaluation_after_an_unknown_kind_of_stage_is_told():
     with pytest.raises(UserError, match="Did you mean 'pretrain'"):
         Evaluation("a", "f.gin", after=("pretraining",))
+
+
+@pytest.mark.parametrize("name", ["", "T0/EAI", "T0\necho", "T0\n", " T0", "..", "Évaluation"])
+def test_a_name_of_an_evaluation_that_no_folder_or_comment_should_have_is_told(name):
+    with pytest.raises(UserError, match=r"Evaluation\.name = .*: expected letters"):
+        Evaluation(name, "f.gin")
 
 
 def test_bindings_of_all_training_stages_come_before_those_of_a_kind_and_not_to_evaluations():

@@ -114,6 +114,15 @@ def test_an_evaluation_of_fewer_examples_changes_only_evaluations(graph):
     assert len(gone) == 4
 
 
+def test_two_evaluations_that_come_to_the_same_are_told():
+    same = dataclasses.replace(EMBEDDED, name="Again")
+    with pytest.raises(UserError, match="'Embedded' and 'Again' are the same suite"):
+        fingerprints(evaluations=(EMBEDDED, same))
+    after = [dataclasses.replace(EMBEDDED, after=("pretrain",))]
+    after += [dataclasses.replace(same, after=("adapt", "finetune"))]
+    assert fingerprints(evaluations=after) == fingerprints()
+
+
 def test_seeds_are_stages_of_their_own():
     both = expand(dataclasses.replace(STUDY, seeds=(0, 1)))
     assert len(both) == 16

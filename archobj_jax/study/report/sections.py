@@ -1,9 +1,9 @@
 """What the report says, section by section."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 
+from archobj_jax.study.design import slug
 from archobj_jax.study.report import (
     answer,
     figures,
@@ -85,7 +85,7 @@ def _ranked(found: Sequence[Ranking], anchor: str, title: str, text: str) -> Sec
     ]
     tables, folded = [], []
     for ranking in found:
-        name = f"{anchor}_{_file_name(ranking.title)}"
+        name = f"{anchor}_{slug(ranking.title)}"
         called = ranking.title
         tables.append(score_tables.averages(ranking, name, f"{called}: averages"))
         folded.append(score_tables.data_sets(ranking, f"{name}_data_sets", f"{called}: data sets"))
@@ -124,7 +124,7 @@ def _adaptation(
             )
         )
         for ranking in adapted:
-            name = f"adapted_{_file_name(ranking.title)}"
+            name = f"adapted_{slug(ranking.title)}"
             title = f"{ranking.title}: averages after adaptation only"
             tables.append(score_tables.averages(ranking, name, title))
     return Section("adaptation", "Adaptation", text, drawn, tables, folded)
@@ -168,7 +168,3 @@ def _agreements(found: Sequence[Ranking]) -> Iterator[paper.Agreement]:
                 for each in paper.agreement(cells, average)
                 if any(ranking.kind in row.kinds for row in paper.PAPER if row.when == each.when)
             )
-
-
-def _file_name(name: str) -> str:
-    return re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")
