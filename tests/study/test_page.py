@@ -38,6 +38,10 @@ window.addEventListener("load", () => {
   button.click();
   check("sorted down: " + column(), column() === "90.0 60.0 50.0");
   check("told so", button.parentElement.getAttribute("aria-sort") === "descending");
+  const tokens = document.querySelector("#table-tokens");
+  const up = () => [...tokens.tBodies[0].rows].map(row => row.cells[0].textContent).join(", ");
+  tokens.querySelector("th button").click();
+  check("tokens sorted up: " + up(), up() === "900, 640K, 1.3M, 168B, not reached");
   const figure = document.querySelector("#figure-finetuning");
   const mark = figure.querySelector("svg title").parentElement;
   mark.dispatchEvent(new PointerEvent("pointerover", {bubbles: true}));
@@ -52,9 +56,14 @@ window.addEventListener("load", () => {
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     from archobj_jax.study.report import sections, writing
+    from archobj_jax.study.report.sections import Section
+    from archobj_jax.study.report.tables import Table, Tokens
 
     folder = tmp_path_factory.mktemp("page")
-    made = writing.files("synthetic", sections.sections(evidence(folder / "store", seeds=(0, 1))))
+    parts = sections.sections(evidence(folder / "store", seeds=(0, 1)))
+    cells = ["not reached", *map(Tokens, (640e3, 168e9, 900, 1.3e6))]
+    tokens = Table("tokens", "Tokens", ("tokens",), [[cell] for cell in cells])
+    made = writing.files("synthetic", [*parts, Section("more", "More", tables=[tokens])])
     path = folder / "index.html"
     path.write_text(made["index.html"].replace("</body>", PROBE + "</body>"))
     return path

@@ -282,6 +282,11 @@ class TestFiles:
         for remote in ('src="http', "url(http", "@import", "<script src", 'href="http'):
             assert remote not in page
 
+    def test_cells_of_tokens_carry_their_number_for_sorting(self, made):
+        assert '<td data-value="3000">3K</td>' in made["index.html"]
+        assert '<td data-value="100.0">100</td>' in made["index.html"]  # of the speed-up
+        assert next(csv.DictReader(io.StringIO(made["stages.csv"])))["tokens"] == "3K"
+
     def test_markdown_says_what_the_page_says(self, made):
         for text in ("After MTF, ND:MLM", "in 30.0 times fewer tokens", "Kendall"):
             assert text in made["report.md"]

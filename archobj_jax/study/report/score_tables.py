@@ -9,8 +9,7 @@ from archobj_jax.study.report.evidence import Chain, Evidence
 from archobj_jax.study.report.paper import Agreement
 from archobj_jax.study.report.scores import Difference
 from archobj_jax.study.report.stage_tables import anchor
-from archobj_jax.study.report.tables import Cell, Link, Table, bounds, figure
-from archobj_jax.training.lineage import counted
+from archobj_jax.study.report.tables import Cell, Link, Table, Tokens, bounds, figure
 
 _INTERVALS = (
     "low and high bound an interval of 95%, by bootstrap over examples and prompts and, with two "
@@ -147,8 +146,8 @@ def speed_ups(found: Sequence[SpeedUp]) -> Table:
     for each in found:
         for seed, (of_scratch, of_ours) in each.reached.items():
             rows.append(
-                [link(each.adapted), link(each.scratch), f"{seed}", counted(of_scratch),
-                 "not reached" if of_ours is None else counted(of_ours),
+                [link(each.adapted), link(each.scratch), f"{seed}", Tokens(of_scratch),
+                 "not reached" if of_ours is None else Tokens(of_ours),
                  f"{of_scratch / of_ours:.2f}" if of_ours else "", "", "", ""]
             )  # fmt: skip
         for seed, chain in each.lacking.items():

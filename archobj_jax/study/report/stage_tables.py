@@ -5,9 +5,8 @@ from typing import Any
 
 from archobj_jax.study.graph import Stage
 from archobj_jax.study.report.evidence import Evidence
-from archobj_jax.study.report.tables import Cell, Link, Table, figure
+from archobj_jax.study.report.tables import Cell, Link, Table, Tokens, figure
 from archobj_jax.study.store import command_line
-from archobj_jax.training.lineage import counted
 
 
 def anchor(stage: Stage) -> str:
@@ -33,7 +32,7 @@ def stages(evidence: Evidence) -> Table:
                 "done" if done else "not done",
                 f"{stage.start_step}",
                 f"{stage.total_steps}",
-                counted(stage.tokens),
+                Tokens(stage.tokens),
                 f"{stage.parameters}",
                 figure(records[-1]["loss"], 4) if done and records else "",
                 figure(evidence.last_loss(stage), 4) if done else "",
@@ -71,7 +70,7 @@ def cost(evidence: Evidence) -> Table:
                 Link(
                     stage.label, anchor(stage if stage.evaluation is None else _of(evidence, stage))
                 ),
-                counted(stage.tokens) if stage.tokens else "",
+                Tokens(stage.tokens) if stage.tokens else "",
                 f"{records[-1]['tokens_seen']:.0f}" if records else "",
                 f"{stage.flops:.4g}" if stage.flops else "",
                 figure(seconds or None),

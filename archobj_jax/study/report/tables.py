@@ -5,6 +5,8 @@ import dataclasses
 import io
 from collections.abc import Sequence
 
+from archobj_jax.training.lineage import counted
+
 
 @dataclasses.dataclass(frozen=True)
 class Link:
@@ -22,7 +24,17 @@ class Link:
         return self.text
 
 
-Cell = str | Link
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """A cell with a number of tokens, which is shown rounded (`168B`) and sorted as it is."""
+
+    number: float
+
+    def __str__(self) -> str:
+        return counted(self.number)
+
+
+Cell = str | Link | Tokens
 
 
 @dataclasses.dataclass(frozen=True)

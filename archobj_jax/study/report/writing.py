@@ -11,7 +11,7 @@ from archobj_jax.study.design import Study
 from archobj_jax.study.graph import Graph
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.sections import Section, sections
-from archobj_jax.study.report.tables import Link
+from archobj_jax.study.report.tables import Link, Tokens
 from archobj_jax.study.store import Store
 from archobj_jax.training.reporting import write_text
 
@@ -41,6 +41,7 @@ def files(name: str, made: Sequence[Section]) -> Mapping[str, str]:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.tests["link"] = lambda cell: isinstance(cell, Link)
+    environment.tests["tokens"] = lambda cell: isinstance(cell, Tokens)
     template = resources.files(__package__).joinpath("page.html.jinja").read_text("utf-8")
     found = {"index.html": environment.from_string(template).render(name=name, sections=made)}
     found["report.md"] = _markdown(name, made)
