@@ -1,6 +1,7 @@
 """What the report claims of stages whose figures are known."""
 
 import csv
+import dataclasses
 import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -358,6 +359,25 @@ def test_of_one_seed_every_sentence_says_what_its_interval_leaves_out(tmp_path):
     assert all("one seed" in sentence for sentence in sentences)
     assert "is not told apart from any other" in sentences[0]
     assert "is best" in sentences[1]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "told"),
+    [
+        ([3.0], "in 3.0 times fewer tokens (one seed"),
+        ([0.5], "in 2.0 times as many tokens (one seed"),
+        ([1.01], "in about as many tokens (one seed"),
+        ([2.0, 2.1], "in 2.0 times fewer tokens [1.5, 2.8]."),
+        ([0.5, 0.5], "in 2.0 times as many tokens [2.0, 2.0]."),
+        ([3.0, 0.5], "not told apart from that from scratch: the speed-up is 1.2 [0.0, "),
+    ],
+)
+def test_only_a_speed_up_above_1_is_called_a_saving(tmp_path, ratios, told):
+    (found,) = adaptation.speed_ups(evidence(tmp_path))
+    reached = {seed: (ratio * 100.0, 100.0) for seed, ratio in enumerate(ratios)}
+    *_, last = answer.answer([], [], [dataclasses.replace(found, reached=reached)])
+    assert told in last
+    assert ("fewer" in last) == (min(ratios) > 1.5)
 
 
 def test_an_adaptation_that_does_not_get_there_is_told_so(tmp_path):

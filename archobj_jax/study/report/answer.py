@@ -131,17 +131,32 @@ def _adapted(speed_ups: Sequence[SpeedUp]) -> str:
                 f"{each.adapted.name} did not reach the held-out loss of {each.scratch.name} in "
                 f"{missed} of {len(each.reached)} seeds"
             )
-        elif each.interval is None:
-            parts.append(
-                f"{what} in {each.ratio:.1f} times fewer tokens (one seed, hence no interval)"
-            )
         else:
-            low, high = each.interval
-            hedge = "" if low > 1 or high < 1 else ", an interval that holds 1"
-            parts.append(
-                f"{what} in {each.ratio:.1f} times fewer tokens [{low:.1f}, {high:.1f}]{hedge}"
-            )
+            parts.append(f"{what} {_in_tokens(each.ratio, each.interval)}")
     return f"{'; '.join(parts)}." if parts else "No adaptation is done beside one from scratch yet."
+
+
+def _in_tokens(ratio: float, interval: tuple[float, float] | None) -> str:
+    """How many tokens it took; a saving only where the interval, if there is one, says so."""
+    if interval is None:
+        return f"in {_times(ratio)} (one seed, hence no interval)"
+    low, high = interval
+    if low > 1:
+        return f"in {_times(ratio)} [{low:.1f}, {high:.1f}]"
+    if high < 1:
+        return f"in {_times(ratio)} [{1 / high:.1f}, {1 / low:.1f}]"
+    return (
+        f"in a number of tokens that is not told apart from that from scratch: the speed-up is "
+        f"{ratio:.1f} [{low:.1f}, {high:.1f}], an interval that holds 1"
+    )
+
+
+def _times(ratio: float) -> str:
+    """A speed-up in words."""
+    fewer, more = f"{ratio:.1f}", f"{1 / ratio:.1f}"
+    if "1.0" in (fewer, more):
+        return "about as many tokens"
+    return f"{fewer} times fewer tokens" if ratio > 1 else f"{more} times as many tokens"
 
 
 def _names(scored: Sequence[Scored]) -> str:
