@@ -78,7 +78,7 @@ class Store:
         if stage.kind != "evaluate":
             return self.newest_step(stage) == stage.total_steps
         path = self.results(stage)
-        return path is not None and '"failed": {}' in path.read_text()
+        return path is not None and _without_failures(path)
 
     def newest_step(self, stage: Stage) -> int:
         """The step of the newest committed checkpoint of a training stage; -1 if it has none."""
@@ -171,6 +171,18 @@ class Store:
 def command_line(arguments: Sequence[str]) -> str:
     """`archobj` with these arguments, as a shell reads it."""
     return shlex.join(["archobj", *arguments])
+
+
+def _without_failures(path: epath.Path) -> bool:
+    """Whether no task of a results file failed; reads it up to there, and not its examples.
+
+    `json_records` sorts keys and begins each of the outermost on a line of its own, after a space.
+    """
+    with path.open() as file:
+        for line in file:
+            if line.startswith(' "failed":'):
+                return line.strip().rstrip(",") == '"failed": {}'
+    return False
 
 
 def _json_lines(path: epath.Path) -> Iterator[dict[str, Any]]:

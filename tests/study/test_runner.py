@@ -1,5 +1,6 @@
 """What a run of a study does when all goes well, when stages fail, and when it is cut off."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from archobj_jax.errors import UserError
 from archobj_jax.study import changes, execution, status, submitting
 from archobj_jax.study.runner import Runner
 from archobj_jax.study.store import Store
-from tests.study.synthetic import CHAINS, FakeArchobj, graph, study
+from tests.study.synthetic import CHAINS, FakeArchobj, graph, made, study
 
 ALL = 12  # six training stages and their evaluations
 
@@ -70,6 +71,19 @@ def test_a_last_checkpoint_that_was_cut_off_in_a_bucket_is_not_done(store, monke
     assert not store.is_done(first)
     (last / "commit_success.txt").write_text("")
     assert store.is_done(first)
+
+
+@pytest.mark.parametrize(("failed", "complete"), [({}, True), ({"task": "no data"}, False)])
+def test_an_evaluation_is_complete_without_failures_and_its_examples_are_not_read(
+    store, failed, complete
+):
+    stage = next(each for each in graph(study()) if each.evaluation is not None)
+    results = dataclasses.replace(made(stage, 0.5), failed=failed, settings={"failed": {}})
+    path = store.path(stage, "held_out.json")
+    results.write(str(path))
+    with path.open("ab") as file:
+        file.write(b"\xff" * 100_000)  # no text: who reads it fails
+    assert store.complete(stage) == complete
 
 
 @pytest.mark.parametrize("passing", [74, 75, -9, 137])
