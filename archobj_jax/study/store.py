@@ -76,9 +76,14 @@ class Store:
     def complete(self, stage: Stage) -> bool:
         """Whether what the stage's command writes last is there."""
         if stage.kind != "evaluate":
-            return self.newest_step(stage) == stage.total_steps
+            return self.newest_step(stage) == stage.total_steps and self._last_evaluated(stage)
         path = self.results(stage)
         return path is not None and _without_failures(path)
+
+    def _last_evaluated(self, stage: Stage) -> bool:
+        """Whether the last step was evaluated, if any was: told to stop, a stage saves before."""
+        steps = {record["step"] for record in self.records(stage) if "loss" not in record}
+        return not steps or stage.total_steps in steps
 
     def newest_step(self, stage: Stage) -> int:
         """The step of the newest committed checkpoint of a training stage; -1 if it has none."""

@@ -63,6 +63,21 @@ def test_a_stage_done_by_a_command_that_was_submitted_counts_as_done(store):
     assert run(of, store)[0][0] != first.folder
 
 
+def test_a_stage_that_was_cut_off_between_its_last_save_and_evaluation_goes_on(store):
+    of = graph(study())
+    run(of, store)
+    first = next(iter(of))
+    assert store.complete(first)
+    store.path(first, "done.json").unlink()
+    path = store.path(first, "metrics.jsonl")
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+    assert not store.is_done(first)
+    fake = FakeArchobj(of, store, failures={"cd-flm_tiny": [2]})
+    with pytest.raises(UserError):
+        runner(of, store, fake).run()
+    assert fake.runs == [first.folder]
+
+
 def test_a_last_checkpoint_that_was_cut_off_in_a_bucket_is_not_done(store, monkeypatch):
     monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda _: True)
     first = next(iter(graph(study())))
