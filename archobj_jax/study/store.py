@@ -8,11 +8,10 @@ STORE/stages/<folder>/   one stage: MODEL_DIR of its training, or EVAL_OUTPUT_DI
 STORE/studies/<name>/    graph.json (as last run), asked.json, report/
 """
 
-import contextlib
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from etils import epath
 from archobj_jax.errors import INTERRUPTED, PREEMPTED
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.training import restoring
-from archobj_jax.training.reporting import METRICS_FILE, write_text
+from archobj_jax.training.reporting import METRICS_FILE, json_lines, write_text
 
 State = Literal["done", "failed", "begun", "ready", "waiting"]
 
@@ -114,11 +113,11 @@ class Store:
 
     def records(self, stage: Stage) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, without a last line that is cut off."""
-        return list(_json_lines(self.path(stage, METRICS_FILE)))
+        return _records(self.path(stage, METRICS_FILE))
 
     def attempts(self, stage: Stage) -> list[dict[str, Any]]:
         """How the stage was tried, oldest first."""
-        return list(_json_lines(self.path(stage, "attempts.jsonl")))
+        return _records(self.path(stage, "attempts.jsonl"))
 
     def begin(self, stage: Stage, graph: Graph, *, started: float) -> None:
         """Writes what the stage is, and when this attempt at it began (seconds since 1970)."""
@@ -190,9 +189,5 @@ def _without_failures(path: epath.Path) -> bool:
     return False
 
 
-def _json_lines(path: epath.Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
+def _records(path: epath.Path) -> list[dict[str, Any]]:
+    return [record for record, _ in json_lines(path)]

@@ -129,16 +129,16 @@ class Report:
 
 def is_evaluated(model_dir: str, step: int) -> bool:
     """Whether metrics.jsonl has an evaluation of a step."""
-    found = _lines(epath.Path(model_dir) / METRICS_FILE)
+    found = json_lines(epath.Path(model_dir) / METRICS_FILE)
     return any(record["step"] == step and "loss" not in record for record, _ in found)
 
 
 def _kept_lines(path: epath.Path, step: int) -> Iterator[str]:
-    return (line for record, line in _lines(path) if record["step"] <= step)
+    return (line for record, line in json_lines(path) if record["step"] <= step)
 
 
-def _lines(path: epath.Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The records of metrics.jsonl, each with its line."""
+def json_lines(path: epath.Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """The records of a file of JSON lines such as metrics.jsonl, each with its line."""
     if not path.exists():
         return
     for line in path.read_text().splitlines():
