@@ -162,6 +162,7 @@ def test_without_the_loss_after_the_last_step_no_earlier_one_is_taken(tmp_path, 
     made = evidence(tmp_path, seeds=(0, 1))
     stage = next(each for each in made.graph if (each.pairs, each.seed) == (pairs, 1))
     assert made.last_loss(stage) == pytest.approx(5.0 if pairs == "ND:MLM" else 2.0)
+    made.store.finish(stage)
     path = made.store.path(stage, "metrics.jsonl")
     path.write_text("\n".join(path.read_text().splitlines()[:-1]))
     assert made.curve(stage)
