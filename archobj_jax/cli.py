@@ -51,7 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status[-1]
 
 
-def _run(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str]) -> None:
+    """Checks the names of a command and its flags, and nothing that they name.
+
+    Raises:
+      UserError: there is no such command or flag.
+    """
+    _parsed(arguments)
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[Command, dict[str, Any], list[str]]:
+    """The command, its flags' values, and the --gin bindings."""
     bindings = [argument for argument in arguments if argument.startswith("--gin.")]
     rest = [argument for argument in arguments if not argument.startswith("--gin.")]
     for binding in bindings:
@@ -70,6 +80,11 @@ def _run(arguments: Sequence[str]) -> None:
     command = COMMANDS[flags.pop("command")]
     if bindings and not (command.gin or command.gin_flags):
         raise UserError(f"{bindings[0]}: this command takes no gin flags; see its --help.")
+    return command, flags, bindings
+
+
+def _run(arguments: Sequence[str]) -> None:
+    command, flags, bindings = _parsed(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says as it is imported
     if not any(glob.glob(pattern) for pattern in _ACCELERATORS):
         # Else libtpu, if it is installed (for `archobj plan`), says at length that there is no TPU.

@@ -131,8 +131,8 @@ class _Parser(argparse.ArgumentParser):
             self.add_argument("subcommand", help=argparse.SUPPRESS)
         for name, flag in flags.items():
             options: dict[str, Any] = {"help": flag.help}
-            if flag.type is bool:
-                options |= {"action": "store_true"}
+            if flag.type is bool:  # --spot, or --spot=false over a file's
+                options |= {"nargs": "?", "const": True, "type": _truth, "metavar": "true|false"}
             elif flag.type is dict:
                 options |= {"action": _Pair, "metavar": "NAME=VALUE"}
             else:
@@ -144,12 +144,23 @@ class _Parser(argparse.ArgumentParser):
         values, unknown = self.parse_known_args(args, namespace)
         if unknown:
             name = unknown[0].partition("=")[0]
+            if not name.startswith("-"):
+                raise UserError(
+                    f"{self.prog} does not know what to do with '{name}': put -- before the "
+                    "command that is to run."
+                )
             hint = did_you_mean(name, self.names) or f" `{self.prog} --help` lists them."
             raise UserError(f"{self.prog} has no flag '{name}'.{hint}")
         return values
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. `{self.prog} --help` says more.")
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError("expected true or false")
+    return text == "true"
 
 
 class _Pair(argparse.Action):

@@ -35,9 +35,11 @@ class Answer:
     errors: str
 
     def reason(self) -> str:
-        """The last lines of what it complained of, for a message."""
+        """What it complained of, from its error on, or its last lines."""
         lines = (self.errors.strip() or self.output.strip()).splitlines()
-        return "\n".join(lines[-5:]) or f"it said nothing, exit status {self.status}"
+        errors = [at for at, line in enumerate(lines) if line.startswith("ERROR")]
+        told = lines[errors[-1] :][:8] if errors else lines[-5:]
+        return "\n".join(told) or f"it said nothing, exit status {self.status}"
 
 
 @dataclass(frozen=True)

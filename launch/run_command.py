@@ -4,8 +4,11 @@ import itertools
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from archobj_jax import cli
 from archobj_jax.errors import UserError, did_you_mean
+from launch.commit import ROOT
 
 _PLACES = re.compile(
     r"--(?:gin\.(?:MODEL_DIR|EVAL_OUTPUT_DIR|CHECKPOINT_PATH|INITIAL_CHECKPOINT_PATH)|store)=(.*)",
@@ -21,8 +24,11 @@ def for_pod(command: Sequence[str], environment: Mapping[str, str]) -> list[str]
     """Returns the command, started by `env` if variables are to be set for it.
 
     Raises:
-        UserError: a place is not one that hosts share, or a variable has no such name.
+        UserError: `archobj` has no such subcommand or flag, a run has no MODEL_DIR, a place is not
+            one that hosts share, or a variable has no such name.
     """
+    if list(command[:1]) == ["archobj"]:
+        cli.check(command[1:])
     places = list(filter(None, map(_PLACES.fullmatch, command)))
     for place in places:
         if not _SHARED.match(place[1].strip(" '\"")):
@@ -36,6 +42,7 @@ def for_pod(command: Sequence[str], environment: Mapping[str, str]) -> list[str]
             "archobj study: give --store=, the full path of a file system that the host has "
             "mounted; its default is lost with the host."
         )
+    _check_model_dir(command)
     for name in environment:
         if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(f"--env={name}=…: not a name of an environment variable.")
@@ -43,11 +50,23 @@ def for_pod(command: Sequence[str], environment: Mapping[str, str]) -> list[str]
     return ["env", *pairs, *command] if pairs else list(command)
 
 
+def _check_model_dir(command: Sequence[str]) -> None:
+    """Ready gin files leave it open; one's own may set it."""
+    files = [argument for argument in command if argument.startswith("--gin_file=")]
+    ready = all(
+        re.match(r"--gin_file=(t5x_configs|experiments|partitioning)/", file) for file in files
+    )
+    given = any(argument.startswith("--gin.MODEL_DIR=") for argument in command)
+    trains = list(command[:2]) == ["archobj", "train"] and "--dry_run" not in command
+    if trains and files and ready and not given:
+        raise UserError("archobj train needs --gin.MODEL_DIR=gs://bucket/path.")
+
+
 def _is_study(command: Sequence[str]) -> bool:
     return any(pair == ("archobj", "study") for pair in itertools.pairwise(command))
 
 
-def check_gin_files(command: Sequence[str], files: Sequence[str]) -> None:
+def check_gin_files(command: Sequence[str], files: Sequence[str], root: Path = ROOT) -> None:
     """Checks that the gin files an `archobj` command names are in the commit that will run.
 
     Those elsewhere are let pass: full paths, gs://, and any with --gin_search_paths.
@@ -55,6 +74,7 @@ def check_gin_files(command: Sequence[str], files: Sequence[str]) -> None:
     Args:
         command: what runs on every host.
         files: of the commit; [] if this clone does not have it, which lets all pass.
+        root: the clone.
 
     Raises:
         UserError: one is not there; the message names the nearest.
@@ -67,9 +87,16 @@ def check_gin_files(command: Sequence[str], files: Sequence[str]) -> None:
         name = argument.removeprefix("--gin_file=")
         if before != "--gin_file" and name == argument:
             continue
+        if Path(name).is_absolute() and Path(name).is_relative_to(root):
+            raise UserError(
+                f"--gin_file={name}: a path of this machine; hosts have their own clone, so name "
+                f"it from there: {Path(name).relative_to(root)}."
+            )
         place = posixpath.normpath(name)
         if "://" in name or name.startswith(("/", "~")):
             continue
         if not {place, f"t5x_configs/{place}"} & found:
             hint = did_you_mean(name, [file for file in files if file.endswith(".gin")])
+            if (root / place).is_file():
+                hint = " It is here, but not committed: commit and push it."
             raise UserError(f"--gin_file={name}: not in the commit that is to run.{hint}")

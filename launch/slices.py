@@ -245,6 +245,8 @@ class Pod:
             if answer.status == 0:
                 return dict(json.loads(answer.output))
             if pause is not None:
+                told = answer.reason().splitlines()[0]
+                self.programs.say(f"gcloud failed ({told}); asked again in {pause} s")
                 self.programs.sleep(pause)
         assert answer is not None
         raise MachineError(f"`{' '.join(command[:5])} {name}` failed:\n{answer.reason()}")

@@ -101,7 +101,8 @@ class Partitioner:
             taken = "".join(f" ({axis}=-1 takes what the others leave)" for axis in self._open())
             raise UserError(
                 f"Partitioner: a mesh of {sizes} does not fill the {len(devices)} devices there "
-                f"are; their product must be that number{taken}."
+                f"are; their product must be that number{taken}. An experiment may hold the layout "
+                "of another slice: --gin_file=partitioning/fsdp.gin after it fits any number."
             )
         placed = arranged(shape, devices, self.model_parallel_submesh)
         return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))

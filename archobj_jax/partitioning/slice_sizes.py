@@ -64,6 +64,14 @@ def usual_topologies() -> list[str]:
     return [f"{prefix}:{shape}" for prefix, shapes in each.items() for shape in shapes]
 
 
+def _types() -> list[str]:
+    return [
+        f"{word}-{math.prod(map(int, shape.split('x'))) * generation.per_chip}"
+        for word, generation in _GENERATIONS.items()
+        for shape in generation.shapes
+    ]
+
+
 def check_type(flag: str, name: str) -> None:
     """Checks that a slice of an accelerator type can exist; other generations are let pass.
 
@@ -71,6 +79,11 @@ def check_type(flag: str, name: str) -> None:
       UserError: there is no slice of that size, and the message names the nearest; or neither
         gcloud nor xpk know the generation by that word.
     """
+    if ":" in name:
+        types = [each for each in _types() if topology_of_type(each) == name]
+        raise UserError(
+            f"--{flag}={name}: expected an accelerator type{f', {types[0]}' if types else ''}."
+        )
     generation, number = _split(name)
     if generation is None:
         return

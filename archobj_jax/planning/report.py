@@ -42,12 +42,13 @@ def text(made: Figures) -> str:
 
 def training_text(made: Figures, steps: int) -> str:
     """What a run of so many training steps takes."""
-    seconds = made.roofline.step
+    ways = (made.roofline.step, made.roofline.modelled_step)
     return table(
         [
-            ("tokens a day", f"{made.tokens_per_second * 86400:.3g}"),
-            (f"chip-hours for {steps:,} steps", _amount(made.chip_hours(steps))),
-            ("days", _amount(steps * seconds / 86400)),
+            (f"{steps:,} steps", "predicted", "by the compiler's model"),
+            ("tokens a day", *(f"{made.tokens / way * 86400:.3g}" for way in ways)),
+            ("chip-hours", *(_amount(made.chips * steps * way / 3600) for way in ways)),
+            ("days", *(_amount(steps * way / 86400) for way in ways)),
         ],
         numbers_from=1,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.native_messages import held_back
 from archobj_jax.partitioning.chips import CHIPS, Chip
-from archobj_jax.partitioning.slice_sizes import topology_of_type, usual_topologies
+from archobj_jax.partitioning.slice_sizes import check_type, topology_of_type, usual_topologies
 
 GENERATIONS = {chip.topology_prefix: kind for kind, chip in CHIPS.items() if chip.topology_prefix}
 
@@ -44,6 +44,8 @@ def topology_of(name: str, slices: int = 1) -> Topology:
     Raises:
       UserError: libtpu is not installed, or there is no such topology.
     """
+    if ":" not in name and topology_of_type(name) is None:
+        check_type("topology", name)
     name = topology_of_type(name) or name
     generation, _, shape = name.partition(":")
     if generation not in GENERATIONS:

@@ -32,6 +32,12 @@ MISTAKES = [
     (["run", *V4, "--commit=nowhere", *RUN], "git knows no such commit"),
     (["run", *V4, "--commit=HEAD", *RUN, "--gin_file=no.gin"], "not in the commit that is to run"),
     (["create", *POD, "--accelerator_type=v4-100"], "no such slice"),
+    (["create", *POD, "--accelerator_type=v4:4x4x4"], "expected an accelerator type, v4-128"),
+    (["run", *V4, "--", "archobj", "trian"], "there is no command 'trian'. Did you mean 'train'?"),
+    (["run", *V4, *RUN, "--gin_fil=a"], "has no flag '--gin_fil'. Did you mean '--gin_file'?"),
+    (["run", *V4, *RUN, "--gin_file=experiments/tiny/cd_flm.gin"], "needs --gin.MODEL_DIR="),
+    (["run", *V4, "archobj", "train"], "put -- before the command"),
+    (["create", *V4, "--spot=yes"], "expected true or false"),
     (["create", *POD, "--accelerator_type=v5e-16"], "is called v5litepod-16"),
 ]
 
@@ -77,6 +83,14 @@ def parse(*arguments: str) -> tuple:
         subcommands={"run": ""},
         needs_command=("run",),
     )
+
+
+def test_a_switch_of_the_file_can_be_undone(tmp_path):
+    file = tmp_path / "pod.toml"
+    file.write_text("spot = true")
+    assert parse("run", f"--config={file}", "--", "a")[1]["spot"] is True
+    assert parse("run", f"--config={file}", "--spot=false", "--", "a")[1]["spot"] is False
+    assert parse("run", "--spot", "--", "a")[1]["spot"] is True
 
 
 def test_flags_of_the_command_line_win_over_the_file(tmp_path):

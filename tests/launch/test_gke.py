@@ -16,7 +16,7 @@ from tests.launch.nasty import ARGUMENTS
 
 RUN = ["--name=cd-flm", "--cluster=tpus", "--project=my-project", "--zone=us-east5-a"]
 V5P = [*RUN, "--tpu_type=v5p-256", "--image=docker.example/archobj", "--commit=HEAD"]
-TRAIN = ["--", "archobj", "train", "--gin_file=experiments/tiny/cd_flm.gin"]
+TRAIN = ["--", "archobj", "train", "--gin_file=CONTRIBUTING.md"]
 COMPLETED = {"conditions": [{"type": "Completed", "status": "True"}]}
 FAILED = {"conditions": [{"type": "Failed", "status": "True"}], "restarts": 2}
 
@@ -61,7 +61,7 @@ def test_a_run_makes_cluster_image_and_jobset_and_waits_for_its_end(cluster, cap
         f"xpk workload create --workload=cd-flm --tpu-type=v5p-256 --num-slices=1 "
         f"--docker-image={image} --priority=medium --max-restarts=100 "
         "--restart-on-exit-codes=75 --termination-grace-period-seconds=300 "
-        "--command=exec archobj train --gin_file=experiments/tiny/cd_flm.gin --cluster=tpus "
+        "--command=exec archobj train --gin_file=CONTRIBUTING.md --cluster=tpus "
         "--zone=us-east5-a --project=my-project",
     ]
     assert cluster.calls()[: len(expected)] == expected
@@ -73,7 +73,7 @@ def test_a_run_makes_cluster_image_and_jobset_and_waits_for_its_end(cluster, cap
 def test_arguments_arrive_exactly_through_the_manifest(cluster, tmp_path):
     """The command as xpk and Kubernetes treat it: a line of a YAML block, variables expanded."""
     variables = ["--env=GREETING=it's $HOME\n*"]
-    assert gke("train", *V5P, *variables, "--", "archobj", *ARGUMENTS) == 0
+    assert gke("train", *V5P, *variables, "--", "env", "archobj", *ARGUMENTS) == 0
     (call,) = [call for call in cluster.argument_lists() if "workload" in call]
     (command,) = [word.removeprefix("--command=") for word in call if "--command=" in word]
     assert "\n" not in command
@@ -111,12 +111,12 @@ def test_a_run_that_is_there_is_left_alone_and_one_that_ended_started_anew(clust
 
 
 def test_another_command_or_commit_under_a_name_that_is_there_is_an_error(cluster, capsys):
-    given = ["--", "archobj", *ARGUMENTS]
+    given = ["--", "env", "archobj", *ARGUMENTS]
     assert gke("train", *V5P, *given) == 0
     cluster.write("jobset.json", json.dumps([{}]))
     assert gke("train", *V5P, *given) == 0
     assert gke("train", *V5P, *given, "--more") == 2
-    assert "cd-flm, something else is there: `exec archobj $'' $'two" in capsys.readouterr().err
+    assert "cd-flm, something else is there: `exec env archobj $'' $'two" in capsys.readouterr().err
     assert gke("train", *V5P, f"--commit={'a' * 40}", *given) == 2
     image = "docker.example/archobj"
     assert f"`{image}:{cluster.commit}`, not `{image}:aaaa" in capsys.readouterr().err

@@ -44,12 +44,12 @@ PLACES += ["gin.INITIAL_CHECKPOINT_PATH", "store"]
 def test_a_place_that_hosts_do_not_share_is_an_error(place):
     for where in ("runs/x", "'runs/x'", "./x", "~/x"):
         with pytest.raises(UserError, match=f"^--{place}={where}: not a place that all hosts"):
-            for_pod(["archobj", "train", f"--{place}={where}"], {})
+            for_pod(["env", "A=b", "archobj", "train", f"--{place}={where}"], {})
 
 
 @pytest.mark.parametrize("where", ["gs://b/x", "'gs://b/x'", "/mnt/x", "%OTHER", "None", ""])
 def test_a_place_that_hosts_share_is_let_pass(where):
-    command = ["archobj", "evaluate", *(f"--{place}={where}" for place in PLACES)]
+    command = ["env", "archobj", "evaluate", *(f"--{place}={where}" for place in PLACES)]
     assert for_pod(command, {}) == command
 
 
@@ -57,3 +57,13 @@ def test_a_study_on_a_host_must_be_told_where_its_stages_lie():
     with pytest.raises(UserError, match="archobj study: give --store="):
         for_pod(["env", "A=b", "archobj", "study", "run", "study.gin"], {})
     for_pod(["archobj", "study", "run", "study.gin", "--store=/mnt/study"], {})
+
+
+def test_a_path_of_this_machine_or_a_file_not_committed_is_told(tmp_path):
+    (tmp_path / "new.gin").write_text("")
+    with pytest.raises(UserError, match=r"name it from there: mine/my_run\.gin"):
+        check_gin_files(
+            ["archobj", "train", f"--gin_file={tmp_path}/mine/my_run.gin"], FILES, tmp_path
+        )
+    with pytest.raises(UserError, match="It is here, but not committed: commit and push it"):
+        check_gin_files(["archobj", "train", "--gin_file=new.gin"], FILES, tmp_path)

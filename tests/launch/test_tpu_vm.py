@@ -45,7 +45,7 @@ def test_arguments_and_variables_arrive_exactly(cloud):
     cloud.write("plan", "0 0\n")
     greeting = "it's $HOME\n*"
     flags = [f"--env=GREETING={greeting}"]
-    assert tpu_vm("run", *V4, *cloud.source, *flags, "--", "archobj", *ARGUMENTS) == 0
+    assert tpu_vm("run", *V4, *cloud.source, *flags, "--", "env", "archobj", *ARGUMENTS) == 0
     for worker in range(2):
         assert cloud.arguments(f"cd-flm-w-{worker}") == ARGUMENTS
         path = cloud.folder / "hosts" / f"cd-flm-w-{worker}" / "greeting"
@@ -154,7 +154,7 @@ def test_a_run_attaches_to_one_that_is_running_and_train_starts_no_second(cloud,
 def test_another_command_or_commit_under_a_name_that_is_running_is_an_error(cloud, capsys):
     cloud.creates("ACTIVE")
     cloud.write("plan", "wait wait\n")
-    given = ["--", "archobj", *ARGUMENTS]
+    given = ["--", "env", "archobj", *ARGUMENTS]
     tpu_vm("create", *V4)
     tpu_vm("setup", *POD, *cloud.source)
     assert tpu_vm("train", *POD, *given) == 0
@@ -162,8 +162,8 @@ def test_another_command_or_commit_under_a_name_that_is_running_is_an_error(clou
     for subcommand in ("train", "run"):
         assert tpu_vm(subcommand, *V4, *cloud.source, *given, "--more") == 2
         error = capsys.readouterr().err
-        assert "under the name cd-flm, something else is running: `archobj '' 'two  " in error
-        assert error.rstrip().partition("`, not `archobj ''")[2].count("--more`. Give that") == 1
+        assert "under the name cd-flm, something else is running: `env archobj '' 'two  " in error
+        assert error.rstrip().partition("`, not `env archobj ''")[2].count("--more`. Give that") == 1
     other = [f"--repository={cloud.repository}", f"--commit={'a' * 40}"]
     assert tpu_vm("run", *V4, *other, *given) == 2
     error = capsys.readouterr().err

@@ -54,3 +54,10 @@ def test_a_v5e_is_asked_for_by_the_word_that_gcloud_and_xpk_take(number):
         UserError, match=f"--tpu_type=v5e-{number}: .* called v5litepod-{number} by"
     ):
         check_type("tpu_type", f"v5e-{number}")
+
+
+def test_a_topology_is_no_type_and_its_type_is_named():
+    with pytest.raises(UserError, match="expected an accelerator type, v5litepod-16"):
+        check_type("accelerator_type", "v5e:4x4")
+    with pytest.raises(UserError, match=r"expected an accelerator type\."):
+        check_type("accelerator_type", "v4:3x3x3")

@@ -131,7 +131,8 @@ def test_json_holds_the_figures(planned: tuple[Run, Path, Figures]):
     [
         ("v4:3x4x4", "not divisible.*Did you mean 'v4:4x4x4'"),
         ("v5:4x4x4", "expected GENERATION:AxBxC in chips.*Did you mean 'v5p:4x4x4'"),
-        ("v4-100", "expected GENERATION:AxBxC in chips, or a type like v4-128"),
+        ("v4-100", "no such slice.*nearest: v4-64 and v4-128"),
+        ("v9", "expected GENERATION:AxBxC in chips, or a type like v4-128"),
     ],
 )
 def test_an_unknown_topology_is_told_with_the_nearest(name: str, message: str):
