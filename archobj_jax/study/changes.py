@@ -29,7 +29,7 @@ def summary(graph: Graph, store: Store) -> str:
     kept = [stage for stage in graph if store.is_done(stage)]
     elsewhere = sum(stage.fingerprint not in asked for stage in kept)
     new = [
-        f"{number}. {stage.kind}: {stage.label}"
+        f"{number}. {stage.kind}: {stage.label}{_steps(stage)}"
         for number, stage in enumerate(graph, start=1)
         if not store.is_done(stage)
     ]
@@ -45,6 +45,13 @@ def summary(graph: Graph, store: Store) -> str:
     lines += [f"  no longer asked for (stays): {label}" for label in gone]
     lines += [f"  note: {note}" for note in graph.notes]
     return "\n".join(lines)
+
+
+def _steps(stage: Stage) -> str:
+    """What was asked for in steps, or comes to so many."""
+    if stage.evaluation is not None:
+        return ""
+    return f", {stage.total_steps - stage.start_step:,} steps"
 
 
 def _why(stage: Stage, old: dict[str, str], graph: Graph) -> Iterator[str]:

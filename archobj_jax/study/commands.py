@@ -1,6 +1,7 @@
 """`archobj study ACTION STUDY.gin`."""
 
 import os
+import sys
 from collections.abc import Sequence
 
 from archobj_jax import config, native_messages
@@ -43,6 +44,7 @@ def study(
     environment = dict(os.environ)
     # We only look at shapes: the accelerators are the stages'.
     os.environ["JAX_PLATFORMS"] = "cpu"
+    print(f"Reading {file} and the gin files of its stages.", file=sys.stderr, flush=True)
     config.parse([file], bindings, functions=[Study])
     described = config.call(Study)  # a mistake in it is told before the seconds of imports
     with native_messages.held_back():

@@ -163,7 +163,8 @@ def test_another_command_or_commit_under_a_name_that_is_running_is_an_error(clou
         assert tpu_vm(subcommand, *V4, *cloud.source, *given, "--more") == 2
         error = capsys.readouterr().err
         assert "under the name cd-flm, something else is running: `env archobj '' 'two  " in error
-        assert error.rstrip().partition("`, not `env archobj ''")[2].count("--more`. Give that") == 1
+        asked = error.rstrip().partition("`, not `env archobj ''")[2]
+        assert asked.count("--more`. Give that") == 1
     other = [f"--repository={cloud.repository}", f"--commit={'a' * 40}"]
     assert tpu_vm("run", *V4, *other, *given) == 2
     error = capsys.readouterr().err

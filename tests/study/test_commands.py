@@ -54,8 +54,8 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(file, tmp_path, caps
     assert archobj("run", file, "--dry_run", f"--store={tmp_path / 'store'}") == 0
     assert capsys.readouterr().out.splitlines() == [
         "little: 2 stages, 0 done, 2 to run.",
-        "  to run: 1. pretrain: CD:FLM (682K), tiny, seed 0",
-        "  to run: 2. finetune: CD:FLM (682K) → CD:MTF (512K), tiny, seed 0",
+        "  to run: 1. pretrain: CD:FLM (682K), tiny, seed 0, 300 steps",
+        "  to run: 2. finetune: CD:FLM (682K) → CD:MTF (512K), tiny, seed 0, 100 steps",
     ]
     assert not (tmp_path / "store").exists()
 
