@@ -131,8 +131,8 @@ def table(made: Sequence[dict[str, Any]]) -> str:
     """The plans as a Markdown table."""
     head = (
         "run", "on", "layout", "microbatches, remat", "HBM, GiB a chip", "collectives, GiB a chip",
-        "step, s", "share of peak", "by the compiler's model", "if all overlapped", "days",
-        "compiled in, s",
+        "step, s", "share of peak", "by the compiler's model", "if all overlapped",
+        "days / by the compiler's model", "chip-hours / the same", "compiled in, s",
     )  # fmt: skip
     rows = [head, ("---",) * len(head), *map(_row, made)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -143,7 +143,7 @@ def _row(made: dict[str, Any]) -> tuple[str, ...]:
     run = f"{made['size']}/{', '.join((made['experiment'], *same))}"
     if "error" in made:
         reason = made["error"].splitlines()[0].replace("|", "/")
-        return (run, made["on"], made["layout"], "-", reason, *("-",) * 7)
+        return (run, made["on"], made["layout"], "-", reason, *("-",) * 8)
     mesh = ", ".join(f"{axis} {size}" for axis, size in made["mesh"].items() if size > 1)
     used, limit = made["hbm_total"], made["hbm_limit"]
     moved = sum(each["bytes_per_chip"] for each in made["collectives"])
@@ -159,9 +159,20 @@ def _row(made: dict[str, Any]) -> tuple[str, ...]:
         f"{made['share_of_peak']:.0%}",
         f"{made['share_of_peak_modelled']:.0%}",
         f"{made['share_of_peak_bound']:.0%}",
-        # TRAIN_STEPS of a finetuning counts from where its checkpoint stands, which is not known.
-        "-" if made["experiment"].startswith("mtf") else f"{made['steps'] * seconds / 86400:.1f}",
+        *_cost(made),
         f"{made['compile_seconds']:.0f}",
+    )
+
+
+def _cost(made: dict[str, Any]) -> tuple[str, str]:
+    """Days and chip-hours, as predicted and by the compiler's model."""
+    if made["experiment"].startswith("mtf"):
+        # TRAIN_STEPS of a finetuning counts from where its checkpoint stands, which is not known.
+        return "-", "-"
+    days = [made["steps"] * made["seconds"][step] / 86400 for step in ("step", "modelled_step")]
+    return (
+        f"{days[0]:.1f} / {days[1]:.1f}",
+        " / ".join(f"{24 * made['chips'] * each:,.0f}" for each in days),
     )
 
 
