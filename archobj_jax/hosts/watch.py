@@ -73,8 +73,14 @@ class Watch:
 
     def _outlast(self) -> None:
         """Has process 0, with which the service ends, end after the others: JAX aborts the rest."""
-        if self._index == 0:
-            time.sleep(GRACE + 5 * PERIOD)
+        end = time.monotonic() + GRACE + 5 * PERIOD
+        before: dict[int, int] = {}
+        while self._index == 0 and time.monotonic() < end:
+            beats = self._beats()
+            if all(before.get(p) == beat for p, beat in beats.items() if p > 0) and before:
+                return
+            before = {0: 0, **beats}
+            time.sleep(3 * PERIOD)
 
     def cause(self) -> tuple[int, str] | None:
         """Status and reason of another process's end, if one told it or has fallen silent.
@@ -151,8 +157,12 @@ class Watch:
 
     def _end(self, process: int, status: int, what: str) -> None:
         """Ends this process, if it does not do so by itself (it may fail for the same reason)."""
-        if self._stop.wait(GRACE):
-            return
+        end = time.monotonic() + GRACE
+        while time.monotonic() < end:
+            if self._stop.wait(PERIOD):
+                return
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                self._send(self._pulse())  # for process 0, which waits for those that live
         host = self._seen.get(process, {}).get("host")
         of = f"process {process}" + (f" ({host})" if host else "")
         print(
