@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import corpus
+from tests.quick_compiler import quick_compiler  # noqa: F401
 
 
 @pytest.fixture(scope="session", autouse=True)

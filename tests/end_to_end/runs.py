@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from archobj_jax import cli
 from archobj_jax.training import goodput, restoring
 from tests.end_to_end.corpus import VOCAB_SIZE
@@ -120,9 +122,14 @@ def start(
 
 
 def environment(devices: int) -> dict[str, str]:
-    """The variables of a process that sees so many CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    """The variables of a process that sees so many CPU devices, and compiles as this one does."""
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(
+            int(jax.config.read("jax_disable_most_optimizations"))
+        ),
+    }
 
 
 def metrics(model_dir: Path) -> list[dict[str, Any]]:
