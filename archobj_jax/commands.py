@@ -210,7 +210,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
         options={
             "topology": Option(
-                "chips of a slice: v4:4x4x4 (a v4-128), v5p:4x4x8 (a v5p-256), v6e:16x16, v5e:4x4",
+                "a slice by its type, v4-128, v5p-256, v6e-256, or by its chips, v4:4x4x4",
                 required=True,
             ),
             "slices": Option("how many slices, along the data axis (1)", type=int),

@@ -23,7 +23,10 @@ def text(made: Figures) -> str:
                     ("HBM a chip", "GiB"),
                     *((name, _gib(size)) for name, size in made.memory.items()),
                     ("total", f"{_gib(made.hbm)}"),
-                    ("of", f"{_gib(made.hbm_limit)} ({made.hbm / made.hbm_limit:.1%})"),
+                    (
+                        "of, so that it fits",
+                        f"{_gib(made.hbm_limit)} ({made.hbm / made.hbm_limit:.1%})",
+                    ),
                 ],
                 numbers_from=1,
             ),

@@ -8,6 +8,14 @@ import pytest
 from archobj_jax.training.termination import Termination
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C as Python has it: a shell that starts something in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_second_sigterm_changes_nothing():
     with Termination() as termination:
         signal.raise_signal(signal.SIGTERM)
