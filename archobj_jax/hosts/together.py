@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
-from archobj_jax.errors import PREEMPTED, told
+from archobj_jax.errors import PREEMPTED, MachineError, told
 from archobj_jax.hosts import joining, maintenance
 from archobj_jax.hosts.agreement import check_agreement
 from archobj_jax.hosts.order import meet
@@ -72,16 +72,18 @@ def _stop(watch: Watch) -> None:
 
 
 def _told(error: BaseException, watch: Watch) -> tuple[int, str]:
-    if isinstance(error, jax.errors.JaxRuntimeError | ValueError) and _EXCHANGE.search(str(error)):
+    exchange = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
+    exchange = exchange and bool(_EXCHANGE.search(str(error)))
+    if exchange or isinstance(error, MachineError):  # a save fails where another dies during it
         cause = watch.cause()
         if cause is not None:  # else all others live, and the fault is ours
             status, why = cause
             return status, (
-                f"archobj: error: another process has ended, {why}\nThis one ends with it, in an "
-                f"exchange ({str(error).splitlines()[0]}); what was saved is intact. Run the same "
-                "command again on all."
+                f"archobj: error: another process has ended, {why}\nThis one ends with it "
+                f"({str(error).splitlines()[0]}); what was saved is intact. Run the same command "
+                "again on all."
             )
-        if _LATE.search(str(error)):
+        if exchange and _LATE.search(str(error)):
             return PREEMPTED, (
                 f"archobj: error: an exchange between processes failed, though all of them live "
                 f"({str(error).splitlines()[0]}). Between CPUs the first one waits for 30 seconds "

@@ -8,6 +8,7 @@ import time
 import jax
 import pytest
 
+from archobj_jax.errors import MachineError
 from archobj_jax.hosts import together, watch
 from archobj_jax.hosts.activity import ACTIVITY, Activity
 from archobj_jax.hosts.watch import Watch, stall
@@ -188,6 +189,8 @@ def test_an_exchange_that_breaks_is_the_fault_of_who_told_or_fell_silent(service
     zero = of(service, 0)
     assert zero.cause() is None
     assert together._told(broken, zero)[0] == 1  # all others live: with its traceback
+    full = MachineError("Could not save checkpoint_3: the disk is full")
+    assert together._told(full, zero) == (74, f"archobj: error: {full}")
     late = jax.errors.JaxRuntimeError("Gloo context initialization failed: DEADLINE_EXCEEDED: x")
     assert together._told(late, zero)[0] == 75
     assert "though all of them live" in together._told(late, zero)[1]
@@ -196,5 +199,6 @@ def test_an_exchange_that_breaks_is_the_fault_of_who_told_or_fell_silent(service
     status, why = zero.cause()
     assert (status, why.partition(":")[0]) == (75, "process 1")
     assert "another process has ended, process 1" in together._told(broken, zero)[1]
+    assert together._told(full, zero)[0] == 75  # the save failed with that process
     of(service, 1).fail(2, "a misspelt name")
     assert zero.cause() == (2, "process 1: a misspelt name")
