@@ -137,8 +137,8 @@ def _call(command: Command, flags: dict[str, Any], bindings: Sequence[str]) -> N
 def _asked(command: Command, arguments: Mapping[str, Any], configuration: str) -> dict[str, str]:
     """What all processes of a run must be asked for alike, by name."""
     flags = {f"--{name}": str(arguments[name]) for name in command.options if name in arguments}
-    for name in ("archobj_jax", "jax"):
-        flags[f"the version of {name}"] = importlib.metadata.version(name)
+    flags["the version of archobj"] = archobj_jax.__version__
+    flags["the version of jax"] = importlib.metadata.version("jax")
     return {"the command": command.function, **flags, **gin_text.bindings(configuration)}
 
 
@@ -219,7 +219,7 @@ def _add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
             _add_option(group, name, option)
     if command.gin or command.gin_flags:
         parser.add_argument(
-            "--gin.NAME=VALUE",  # for the help only: `_run` takes these out, whatever their names
+            "--gin.NAME=VALUE",  # for the help only: `_parsed` takes these out
             action="store_true",
             dest="gin",
             help="sets a macro or module.function.parameter; repeatable",

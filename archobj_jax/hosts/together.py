@@ -78,10 +78,10 @@ def _told(error: BaseException, watch: Watch) -> tuple[int, str]:
         cause = watch.cause()
         if cause is not None:  # else all others live, and the fault is ours
             status, why = cause
+            again = " Run the same command again on all." if status == PREEMPTED else ""
             return status, (
                 f"archobj: error: another process has ended, {why}\nThis one ends with it "
-                f"({str(error).splitlines()[0]}); what was saved is intact. Run the same command "
-                "again on all."
+                f"({str(error).splitlines()[0]}); what was saved is intact.{again}"
             )
         if exchange and _LATE.search(str(error)):
             return PREEMPTED, (

@@ -74,12 +74,12 @@ class Watch:
     def _outlast(self) -> None:
         """Has process 0, with which the service ends, end after the others: JAX aborts the rest."""
         end = time.monotonic() + GRACE + 5 * PERIOD
-        before: dict[int, int] = {}
+        before: dict[int, int] | None = None
         while self._index == 0 and time.monotonic() < end:
-            beats = self._beats()
-            if all(before.get(p) == beat for p, beat in beats.items() if p > 0) and before:
+            beats = {process: beat for process, beat in self._beats().items() if process > 0}
+            if beats == before:
                 return
-            before = {0: 0, **beats}
+            before = beats
             time.sleep(3 * PERIOD)
 
     def cause(self) -> tuple[int, str] | None:

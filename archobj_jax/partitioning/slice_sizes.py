@@ -53,7 +53,7 @@ def topology_of_type(name: str) -> str | None:
     if generation is None:
         return None
     for shape in generation.shapes:
-        if math.prod(map(int, shape.split("x"))) * generation.per_chip == number:
+        if _chips(shape) * generation.per_chip == number:
             return f"{generation.prefix}:{shape}"
     return None
 
@@ -66,7 +66,7 @@ def usual_topologies() -> list[str]:
 
 def _types() -> list[str]:
     return [
-        f"{word}-{math.prod(map(int, shape.split('x'))) * generation.per_chip}"
+        f"{word}-{_chips(shape) * generation.per_chip}"
         for word, generation in _GENERATIONS.items()
         for shape in generation.shapes
     ]
@@ -92,7 +92,7 @@ def check_type(flag: str, name: str) -> None:
             f"--{flag}={name}: this type is called v5litepod-{number} by gcloud and xpk."
         )
     chips, rest = divmod(number, generation.per_chip)
-    usual = [math.prod(map(int, shape.split("x"))) for shape in generation.shapes]
+    usual = [_chips(shape) for shape in generation.shapes]
     cube = generation.more_by
     if not rest and (chips in usual or (cube and chips and chips % cube == 0)):
         return
@@ -108,6 +108,10 @@ def check_type(flag: str, name: str) -> None:
         f"--{flag}={name}: there is no such slice (the number is of {counted}). The nearest: "
         f"{' and '.join(nearest)}."
     )
+
+
+def _chips(shape: str) -> int:
+    return math.prod(map(int, shape.split("x")))
 
 
 def _split(name: str) -> tuple[_Generation | None, int]:

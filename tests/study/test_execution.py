@@ -50,6 +50,21 @@ def test_a_signal_is_a_negative_status(tmp_path, program):
         assert execute(tmp_path, lock) == -9
 
 
+def signals(ready, *numbers):
+    """Starts to send this process the signals, once there is a file."""
+
+    def send() -> None:
+        while not ready.exists():
+            time.sleep(0.05)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_to_stop_is_passed_on_and_waited_for(tmp_path, program, number, status):
     program(
@@ -61,13 +76,7 @@ def test_a_signal_to_stop_is_passed_on_and_waited_for(tmp_path, program, number,
         "time.sleep(60)\n"
     )
 
-    def kill() -> None:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.05)
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
+    thread = signals(tmp_path / "ready", number)
     with (
         execution.only_one(tmp_path / "stage", lambda: None) as lock,
         pytest.raises(execution.StoppedError) as stopped,
@@ -88,15 +97,7 @@ def test_a_second_signal_is_passed_on_too(tmp_path, program):
         "for _ in range(200):\n    time.sleep(0.1)\n"
     )
 
-    def kill() -> None:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.05)
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
+    thread = signals(tmp_path / "ready", signal.SIGINT, signal.SIGINT)
     with (
         execution.only_one(tmp_path / "stage", lambda: None) as lock,
         pytest.raises(execution.StoppedError) as stopped,
