@@ -434,6 +434,11 @@ COMMANDS: Mapping[str, Command] = {
             "file": Option("the study's gin file", required=True, positional=True),
             "store": Option("folder of stages and reports (runs/study)"),
             "dry_run": Option("of run: only print what it would do", type=bool),
+            "beside_others": Option(
+                "of run: others run this store's stages too, on devices of their own; take those "
+                "that none is at",
+                type=bool,
+            ),
             "watch": Option("of status: print it again every five seconds", type=bool),
             "launcher": Option(
                 "of commands: what goes before each, {name} in it is the stage's "

@@ -17,6 +17,7 @@ def study(
     file: str,
     store: str = "runs/study",
     dry_run: bool = False,
+    beside_others: bool = False,
     watch: bool = False,
     launcher: str = DEFAULT_LAUNCHER,
     bindings: Sequence[str] = (),
@@ -28,6 +29,7 @@ def study(
       file: the study's gin file.
       store: folder of stages and studies; local for `run`.
       dry_run: of `run`: only prints what it would do.
+      beside_others: of `run`: takes the stages that no other `study run` of the store is at.
       watch: of `status`: prints it again every few seconds.
       launcher: of `commands`: what goes before each command.
       bindings: over the file's, as `--gin.` takes them.
@@ -52,7 +54,7 @@ def study(
 
     session = Session.of(described, store, environment)
     if action == "run":
-        session.run(dry_run=dry_run)
+        session.run(dry_run=dry_run, beside_others=beside_others)
     elif action == "status":
         session.status(watch=watch)
     elif action == "report":

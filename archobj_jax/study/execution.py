@@ -27,8 +27,12 @@ class StoppedError(BaseException):
         self.status, self.ended = status, ended
 
 
+class BusyError(Exception):
+    """Another process has the lock."""
+
+
 @contextlib.contextmanager
-def only_one(folder: Path, waiting: Callable[[], None]) -> Iterator[int]:
+def only_one(folder: Path, waiting: Callable[[], None] | None) -> Iterator[int]:
     """Holds the lock of a stage, and yields its file descriptor.
 
     A process that inherits the descriptor holds the lock as long as it lives: a stage that goes on
@@ -36,7 +40,10 @@ def only_one(folder: Path, waiting: Callable[[], None]) -> Iterator[int]:
 
     Args:
       folder: of the stage.
-      waiting: called again and again while another process has the lock.
+      waiting: called again and again while another process has the lock; None not to wait.
+
+    Raises:
+      BusyError: another process has the lock, and we are not to wait.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
@@ -45,6 +52,8 @@ def only_one(folder: Path, waiting: Callable[[], None]) -> Iterator[int]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if waiting is None:
+                    raise BusyError from None
                 waiting()
                 time.sleep(_POLL_SECONDS)
         yield file.fileno()

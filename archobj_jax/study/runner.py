@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from archobj_jax.errors import MACHINE_ERROR, PREEMPTED, UserError
@@ -30,7 +30,13 @@ class Runner:
       attempts: how often a stage is tried that fails for a passing reason: a disk or a file (status
         74), a SIGTERM that was not ours (75), a signal such as that of the kernel out of memory.
       pause: seconds before it is tried again, doubled each time.
+      beside_others: whether others like us run stages of the store at the same time. We then take
+        what none of them is at, and wait only while that is all that is left; else we wait for a
+        stage that another process is at, since a `study run` that was killed may have left it
+        behind, on the devices that are ours.
+      look: seconds between looks whether others have ended.
       say: prints a line.
+      began: when, in seconds since 1970; what failed in another's hands since is not tried again.
     """
 
     graph: Graph
@@ -39,7 +45,10 @@ class Runner:
     execute: Execute = execution.execute
     attempts: int = 3
     pause: float = 5.0
+    beside_others: bool = False
+    look: float = 2.0
     say: Callable[[str], None] = print
+    began: float = dataclasses.field(default_factory=time.time)
 
     def run(self) -> None:
         """Runs all stages that are not done.
@@ -50,26 +59,59 @@ class Runner:
         """
         failed: dict[str, str] = {}
         blocked: list[Stage] = []
-        for number, stage in enumerate(self.graph, start=1):
-            if self.store.is_done(stage):
-                continue
-            if stage.parent in failed or any(stage.parent == each.fingerprint for each in blocked):
-                blocked.append(stage)
-                continue
-            if why := self._run(stage, f"[{number}/{len(self.graph)}]"):
-                failed[stage.fingerprint] = why
+        left = list(enumerate(self.graph, start=1))
+        waited = False
+        while left:
+            busy = self._run_free(left, failed, blocked)
+            if len(busy) == len(left):
+                if not waited:
+                    self.say(f"Others are at the {len(left)} stages left, or at what they need.")
+                waited = True
+                time.sleep(self.look)
+            left = busy
         if failed:
             raise UserError(self._told(failed, blocked))
 
+    def _run_free(
+        self, left: Sequence[tuple[int, Stage]], failed: dict[str, str], blocked: list[Stage]
+    ) -> list[tuple[int, Stage]]:
+        """Runs what is ready; returns the stages that others are at, and what waits for these."""
+        busy = []
+        for number, stage in left:
+            parent = self.graph.parent(stage)
+            if self.store.is_done(stage):
+                continue
+            if stage.parent in failed or parent in blocked:
+                blocked.append(stage)
+            elif parent is not None and not self.store.is_done(parent):
+                busy.append((number, stage))
+            else:
+                try:
+                    why = self._run(stage, f"[{number}/{len(self.graph)}]")
+                except execution.BusyError:
+                    busy.append((number, stage))
+                    continue
+                if why:
+                    failed[stage.fingerprint] = why
+        return busy
+
     def _run(self, stage: Stage, number: str) -> str | None:
-        """Runs a stage to its end; returns why it failed, or None."""
+        """Runs a stage to its end; returns why it failed, or None.
+
+        Raises:
+          execution.BusyError: another is at it, and we are beside others.
+        """
         folder = Path(self.store.folder(stage))
         progress = Progress(stage, self.store, number, self.say)
-        with execution.only_one(folder, progress.waiting) as lock, progress:
+        waiting = None if self.beside_others else progress.waiting
+        with execution.only_one(folder, waiting) as lock, progress:
             if self.store.is_done(stage):
                 progress.end("done by another process")
                 return None
             log = folder / "log.txt"
+            if (status := self._failed_meanwhile(stage)) is not None:
+                progress.end(f"FAILED in another process, {_how(status)}")
+                return _why(status, log, 0)
             for attempt in range(1, self.attempts + 1):
                 before = log.stat().st_size if log.exists() else 0
                 status = self._attempt(stage, log, lock, progress)
@@ -85,6 +127,14 @@ class Runner:
                 time.sleep(pause)
             progress.end(f"FAILED, {why.splitlines()[0]}")
             return why
+
+    def _failed_meanwhile(self, stage: Stage) -> int | None:
+        """How a stage ended that failed for good in another's hands since we began, or None."""
+        last = next(reversed(self.store.attempts(stage)), None)
+        if last is None or last["started"] < self.began or _passing(last["status"]):
+            return None
+        status: int = last["status"]
+        return status or None
 
     def _attempt(self, stage: Stage, log: Path, lock: int, progress: Progress) -> int:
         start = time.time()

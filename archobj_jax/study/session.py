@@ -4,6 +4,8 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 from archobj_jax import native_messages
 from archobj_jax.errors import UserError
@@ -43,8 +45,12 @@ class Session:
         with native_messages.held_back():
             return cls(study, expand(study), Store(store), environment)
 
-    def run(self, *, dry_run: bool) -> None:
+    def run(self, *, dry_run: bool, beside_others: bool) -> None:
         """Says what is to be done, does it, and writes the report.
+
+        Args:
+          dry_run: only to say it.
+          beside_others: as `Runner` has it.
 
         Raises:
           UserError: the store is a bucket; or stages failed, and the report of the others is
@@ -59,8 +65,11 @@ class Session:
         print(changes.summary(self.graph, self.store), flush=True)
         if dry_run:
             return
-        self.store.keep_graph(self.graph)
-        runner = Runner(self.graph, self.store, self.environment, say=_say)
+        with self._own_folder():
+            self.store.keep_graph(self.graph)
+        runner = Runner(
+            self.graph, self.store, self.environment, beside_others=beside_others, say=_say
+        )
         try:
             runner.run()
         except execution.StoppedError as stopped:
@@ -68,9 +77,11 @@ class Session:
             raise SystemExit(stopped.status) from None
         except UserError:
             if any(self.store.is_done(stage) for stage in self.graph):
-                self.report()
+                with self._own_folder():
+                    self.report()
             raise
-        self.report()
+        with self._own_folder():
+            self.report()
 
     def status(self, *, watch: bool) -> None:
         """Prints where every stage stands; again and again with `watch`, until all are done.
@@ -100,6 +111,11 @@ class Session:
         from archobj_jax.study.report.writing import write_report  # the plots' library is heavy
 
         print(write_report(self.study, self.graph, self.store))
+
+    def _own_folder(self) -> AbstractContextManager[int]:
+        """The study's folder, to be written by one `study run` at a time."""
+        folder = Path(self.store.study_folder(self.study.name))
+        return execution.only_one(folder, lambda: None)
 
     def _check_readable(self) -> None:
         reason = submitting.unreadable(self.graph, self.store)

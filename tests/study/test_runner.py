@@ -1,7 +1,11 @@
 """What a run of a study does when all goes well, when stages fail, and when it is cut off."""
 
+import contextlib
 import dataclasses
 import json
+import time
+from concurrent import futures
+from pathlib import Path
 
 import pytest
 from orbax.checkpoint._src.path import gcs_utils
@@ -11,7 +15,7 @@ from archobj_jax.errors import UserError
 from archobj_jax.study import changes, execution, status, submitting
 from archobj_jax.study.runner import Runner
 from archobj_jax.study.store import Store
-from tests.study.synthetic import CHAINS, FakeArchobj, graph, made, study
+from tests.study.synthetic import CHAINS, FakeArchobj, graph, made, study, write_outputs
 
 ALL = 12  # six training stages and their evaluations
 
@@ -156,6 +160,65 @@ def test_a_run_that_is_cut_off_anywhere_goes_on_to_the_same_end(store):
             runner(of, store, dies).run()
         assert len(fake.runs) == 1, cut
     assert run(of, store)[0] == []
+
+
+def test_several_beside_each_other_run_every_stage_once_and_after_its_parent(store):
+    of = graph(study(seeds=(0, 1)))
+    order = []
+
+    class Slow(FakeArchobj):
+        def __call__(self, arguments, **options):
+            time.sleep(0.02)
+            status = super().__call__(arguments, **options)
+            order.append(self.runs[-1])
+            return status
+
+    fakes = [Slow(of, store) for _ in range(3)]
+    runners = [runner(of, store, fake, beside_others=True, look=0.01) for fake in fakes]
+    with futures.ThreadPoolExecutor() as pool:
+        list(pool.map(Runner.run, runners, timeout=60))
+    assert sorted(order) == sorted(stage.folder for stage in of)
+    assert all(fake.runs for fake in fakes)
+    for stage in of:
+        parent = of.parent(stage)
+        assert parent is None or order.index(parent.folder) < order.index(stage.folder)
+
+
+def test_beside_others_a_stage_that_another_is_at_is_passed_over_and_then_waited_for(store):
+    of = graph(study())
+    first = next(iter(of))
+    below = [each.folder for each in of if first in of.ancestors(each)]
+    said = []
+
+    def say(line):
+        said.append(line)
+        if "Others are at" in line:
+            assert len(fake.runs) == ALL - 1 - len(below)
+            write_outputs(first, Path(store.folder(first)), 0.6)
+            lock.close()
+
+    fake = FakeArchobj(of, store)
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(execution.only_one(Path(store.folder(first)), None))
+        Runner(of, store, {}, execute=fake, look=0.01, beside_others=True, say=say).run()
+    assert fake.runs[-len(below) :] == below
+    assert first.folder not in fake.runs
+    assert sum("Others are at" in line for line in said) == 1
+
+
+def test_beside_others_what_failed_for_good_in_anothers_hands_is_told_and_not_tried_again(store):
+    of = graph(study())
+    stage = next(each for each in of if each.folder.startswith("nd-mlm_tiny"))
+    calm = runner(of, store, fake := FakeArchobj(of, store), beside_others=True)
+    run(of, store, failures={"nd-mlm_tiny": [2]})
+    with pytest.raises(UserError, match=r"exit status 2\n  archobj: error: the corpus is empty"):
+        calm.run()
+    assert fake.runs == []
+    assert store.state(stage, of) == "failed"
+    assert run(of, store) == (
+        [each.folder for each in of if each == stage or stage in of.ancestors(each)],
+        "",
+    )
 
 
 def test_told_to_stop_it_stops_and_keeps_what_was_begun(store):
