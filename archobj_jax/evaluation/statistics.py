@@ -88,9 +88,9 @@ def one_figure(by_prompt: np.ndarray, over_prompts: OverPrompts) -> np.ndarray:
         return (np.nanmedian if over_prompts == "median" else np.nanmean)(by_prompt, axis=-1)
 
 
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    """The percentile interval, at 95%, of float64 [resamples]; NaNs are left out."""
-    tail = (1 - CONFIDENCE) / 2
+def interval(draws: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The percentile interval of float64 [resamples]; NaNs are left out."""
+    tail = (1 - confidence) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail])
     return float(low), float(high)
 

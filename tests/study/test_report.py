@@ -249,6 +249,39 @@ def test_an_order_that_our_noise_could_have_made_has_an_interval_with_0():
     assert found.interval[0] < 0 < found.interval[1]
 
 
+@pytest.mark.parametrize(("seeds", "noise"), [(1, 1.0), (3, 1.0), (3, 0.3)])
+def test_taus_interval_holds_that_of_the_true_figures_as_often_as_it_says(seeds, noise):
+    """Six cells in the paper's order, near each other, with normal noise of seeds and examples."""
+    names = ["CD:FLM", "ND:PLM", "ED:PLM", "CD:MLM", "ND:MLM", "ED:MLM"]
+    rng = np.random.default_rng(2)
+    covered, lengths = 0, []
+    for _ in range(200):
+        cells = {}
+        for place, name in enumerate(names):
+            of_seeds = rng.normal(0, 1, size=seeds) if seeds > 1 else np.zeros(1)
+            values = -place + noise * (of_seeds + rng.normal(0, 1, size=seeds))
+            draws = values[:, None] + noise * rng.normal(0, 1, size=(seeds, 400))
+            cells[name] = (name, score(values, draws))
+        *_, last = paper.agreement(cells, "EAI")
+        low, high = last.interval
+        covered += low <= 1.0 <= high
+        lengths.append(high - low)
+    assert covered / 200 >= 0.95
+    assert np.mean(lengths) < 1.9  # and it says something
+
+
+def test_taus_interval_counts_pairs_told_apart_as_they_lie_and_others_either_way():
+    sure, names = [[9.0] * 10, [1.0] * 10], ("CD:FLM", "ND:PLM", "ED:PLM")
+    wide = np.linspace(0, 10, 10)[None] + np.zeros((1, 10))
+    cells = {names[0]: score([9.0], sure[:1]), names[2]: score([1.0], sure[1:])}
+    (found,) = paper.agreement({n: (n, s) for n, s in cells.items()}, "T0")
+    assert (found.told_apart, found.interval) == ((1, 1, 0), (1.0, 1.0))
+    cells[names[1]] = score([5.0], wide)
+    (found,) = paper.agreement({n: (n, s) for n, s in cells.items()}, "T0")
+    assert found.told_apart == (3, 1, 0)
+    assert found.interval == pytest.approx((-1 / 3, 1.0))
+
+
 def test_scores_of_prompts_are_the_mean_over_seeds(tmp_path):
     made = evidence(tmp_path, seeds=(0, 1))
     (ranking,) = rankings(made, "finetune")

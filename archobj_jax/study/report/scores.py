@@ -66,7 +66,7 @@ class Difference:
 
     Attributes:
       value: the difference.
-      interval: of 95%.
+      interval: of 95%, if not asked otherwise.
       seeds: how many.
       verdict: whether the interval leaves out 0.
     """
@@ -81,27 +81,29 @@ class Difference:
         return _verdict(*self.interval)
 
 
-def over_seeds(values: Sequence[float], draws: np.ndarray) -> tuple[float, float]:
+def over_seeds(
+    values: Sequence[float], draws: np.ndarray, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """The interval of the mean of `values` [S] with bootstrap `draws` [S, resamples]."""
     if len(values) == 1:
-        return interval(draws[0])
+        return interval(draws[0], confidence)
     of_seeds = float(np.var(values, ddof=1)) / len(values)
     of_examples = float(np.nanvar(draws.mean(axis=0)))
     total = of_seeds + of_examples
     freedom = np.inf if of_seeds == 0 else (len(values) - 1) * (total / of_seeds) ** 2
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * total**0.5
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * total**0.5
     mean = float(np.mean(values))
     return mean - half, mean + half
 
 
-def difference(a: Score, b: Score) -> Difference | None:
-    """a - b, seed by seed; None if they have no seed in common."""
+def difference(a: Score, b: Score, confidence: float = CONFIDENCE) -> Difference | None:
+    """a - b, seed by seed, with an interval of `confidence`; None without a seed in common."""
     seeds = [seed for seed in a.values if seed in b.values]
     if not seeds:
         return None
     a, b = a.of(seeds), b.of(seeds)
     values = [a.values[seed] - b.values[seed] for seed in seeds]
-    bounds = over_seeds(values, a.draws - b.draws)
+    bounds = over_seeds(values, a.draws - b.draws, confidence)
     return Difference(float(np.mean(values)), bounds, len(seeds))
 
 
