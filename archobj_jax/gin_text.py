@@ -1,5 +1,8 @@
 """Reads what gin prints of a configuration; needs no gin."""
 
+import re
+from collections.abc import Iterable
+
 
 def bindings(config: str) -> dict[str, str]:
     """Values by name of an operative configuration, which has continuation lines indented."""
@@ -12,3 +15,8 @@ def bindings(config: str) -> dict[str, str]:
             name, _, value = (part.strip() for part in line.partition("="))
             found[name] = value.rstrip("\\")
     return found
+
+
+def without(config: str, macros: Iterable[str]) -> str:
+    """A configuration without the bindings of some macros."""
+    return re.sub(rf"^({'|'.join(macros)}) =.*\n(?:[ \t]+.*\n)*", "", config, flags=re.M)

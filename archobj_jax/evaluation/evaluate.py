@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from etils import epath
 
-from archobj_jax import native_messages
+from archobj_jax import gin_text, native_messages
 from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation import lm_eval
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from archobj_jax.evaluation.seqio_evaluation import SeqioEvaluation
 
 _PACKAGES = ("archobj_jax", "jax", "jaxlib", "flax", "seqio", "sentencepiece", "numpy", "lm_eval")
+_PLACES = ("CHECKPOINT_PATH", "EVAL_OUTPUT_DIR")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +170,7 @@ def evaluate(
         settings={
             "batch_tokens": batch_tokens,
             "mesh": mesh,
-            "config": _without_places(operative_config()),
+            "config": gin_text.without(operative_config(), _PLACES),
         },
         failed=failed,
     )
@@ -263,13 +264,6 @@ def _checkpoint(found: epath.Path, about: Mapping[str, Any], step: int) -> Check
         step=step,
         lineage=Lineage(notation=lineage.notation(stages), stages=records),
         model=about["model"],
-    )
-
-
-def _without_places(config: str) -> str:
-    """A configuration without what changes no figure: where the checkpoint and results lie."""
-    return re.sub(
-        r"^(CHECKPOINT_PATH|EVAL_OUTPUT_DIR) =.*\n(?:[ \t]+.*\n)*", "", config, flags=re.M
     )
 
 

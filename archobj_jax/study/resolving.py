@@ -4,14 +4,13 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import seqio
 
-from archobj_jax import config
+from archobj_jax import config, gin_text
 from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.architectures.parameters import parameter_infos
 from archobj_jax.data import declaration, registry, vocabularies
@@ -31,6 +30,7 @@ _PLACES = (
     "MODEL_DIR",
     "TRAIN_STEPS",
 )
+"""What changes no figure: where things lie, and how long a stage is, which is told apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def recipe(gin_files: tuple[str, ...], bindings: tuple[str, ...], *, goes_on: bo
     if goes_on:
         places.append("INITIAL_CHECKPOINT_PATH=parent")
     config.parse(gin_files, [*places, *bindings], functions=[train])
-    text = _without_places(config.bound_config_str())
+    text = gin_text.without(config.bound_config_str(), _PLACES)
     asked = [
         "resolving.TrainedOn.model=%MODEL",
         "resolving.TrainedOn.dataset=@train/loader.DatasetConfig()",
@@ -116,16 +116,11 @@ def suite(gin_files: tuple[str, ...], bindings: tuple[str, ...]) -> Suite:
     """
     files, given = [EVALUATE, *gin_files], ["CHECKPOINT_PATH=parent", *bindings]
     config.parse(files, given, functions=[evaluate])
-    text = _without_places(config.bound_config_str())
+    text = gin_text.without(config.bound_config_str(), _PLACES)
     asked = ["resolving.EvaluatedOn.tasks=@evaluate.SeqioTasks()"]
     config.parse(files, [*given, *asked], functions=[evaluate, EvaluatedOn])
     tasks = config.call(EvaluatedOn).tasks
     return Suite(text, *_declared(tasks.names, tasks.module, tasks.split))
-
-
-def _without_places(text: str) -> str:
-    """Gin text without what changes no figure: where things lie, and how long a stage is."""
-    return re.sub(rf"^({'|'.join(_PLACES)}) =.*\n(?:[ \t]+.*\n)*", "", text, flags=re.M)
 
 
 def _declared(
