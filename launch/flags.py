@@ -110,6 +110,9 @@ def checked_name(flag: str, name: str) -> str:
     return name
 
 
+_LIKEWISE = {"--tpu_type": "--accelerator_type", "--accelerator_type": "--tpu_type"}
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises `UserError`, with the nearest name, where argparse prints usage and exits."""
 
@@ -149,7 +152,8 @@ class _Parser(argparse.ArgumentParser):
                     f"{self.prog} does not know what to do with '{name}': put -- before the "
                     "command that is to run."
                 )
-            hint = did_you_mean(name, self.names) or f" `{self.prog} --help` lists them."
+            near = _LIKEWISE.get(name, name)  # what the other launcher calls it
+            hint = did_you_mean(near, self.names) or f" `{self.prog} --help` lists them."
             raise UserError(f"{self.prog} has no flag '{name}'.{hint}")
         return values
 
@@ -177,7 +181,9 @@ def _read(path: str, flags: Mapping[str, Flag]) -> dict[str, Any]:
     try:
         values = tomllib.loads(Path(path).read_text())
     except OSError as error:
-        raise UserError(f"--config={path}: {error.strerror}.") from None
+        beside = Path(path).parent.glob("*.toml") if isinstance(error, FileNotFoundError) else ()
+        hint = did_you_mean(path, map(str, beside))
+        raise UserError(f"--config={path}: {error.strerror}.{hint}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}.") from None
     for name, value in values.items():

@@ -192,6 +192,8 @@ class Pod:
             self.programs.say(f"{self.name}: there is nothing to delete")
             return
         self.programs.run(command, f"{self.name} could not be deleted")
+        if self.programs.dry_run:
+            return
         end = self.programs.clock() + 60 * minutes
         while self._described(kind, self.name) is not None:
             if self.programs.clock() >= end:

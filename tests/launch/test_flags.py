@@ -14,6 +14,7 @@ RUN = ["--", "archobj", "train"]
 MISTAKES = [
     (["crate", *POD], "there is no subcommand 'crate'. Did you mean 'create'?"),
     (["create", "--acelerator_type=v4-8"], "Did you mean '--accelerator_type'?"),
+    (["create", "--tpu_type=v4-8"], "Did you mean '--accelerator_type'?"),
     (["create", "--zone=z"], "give --name=…, or name in the file of --config."),
     (["create", "--name=a"], "give --zone=…"),
     (["create", "--name=Big Pod", "--zone=z"], "--name=Big Pod: expected lower-case letters"),
@@ -126,6 +127,14 @@ def test_mistakes_in_the_file_are_told(tmp_path, text, message):
     with pytest.raises(flags.UserError) as raised:
         parse("run", f"--config={file}", "--", "x")
     assert message in str(raised.value)
+
+
+def test_a_misspelt_file_of_flags_is_told_with_the_nearest(tmp_path):
+    (tmp_path / "pod.toml").touch()
+    with pytest.raises(
+        flags.UserError, match=r"pod\.tml: No such file.*Did you mean '.*/pod\.toml'"
+    ):
+        parse("run", f"--config={tmp_path}/pod.tml", "--", "x")
 
 
 @pytest.mark.parametrize("program", ["tpu_vm", "gke", "local"])

@@ -273,7 +273,9 @@ def test_dry_run_prints_every_command_and_calls_none(cloud, capsys):
     for words in ("queued-resources create cd-flm", "git fetch", "start.sh cd-flm archobj train"):
         assert words in said
     assert tpu_vm_dry("delete", *POD) == 0
-    assert "queued-resources delete cd-flm --force --quiet" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "queued-resources delete cd-flm --force --quiet" in said
+    assert "cd-flm: deleted" not in said
     assert cloud.calls() == []
 
 
