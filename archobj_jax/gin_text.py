@@ -17,6 +17,8 @@ def bindings(config: str) -> dict[str, str]:
     return found
 
 
-def without(config: str, macros: Iterable[str]) -> str:
-    """A configuration without the bindings of some macros."""
-    return re.sub(rf"^({'|'.join(macros)}) =.*\n(?:[ \t]+.*\n)*", "", config, flags=re.M)
+def without(config: str, names: Iterable[str]) -> str:
+    """A configuration without the bindings of some macros or parameters."""
+    return re.sub(
+        rf"^({'|'.join(map(re.escape, names))}) =.*\n(?:[ \t]+.*\n)*", "", config, flags=re.M
+    )

@@ -52,4 +52,4 @@ class Budget:
         return max(1, round(self.amount / per_step))
 
     def __str__(self) -> str:
-        return f"{self.amount:.6g} {self.unit}"
+        return f"{self.amount:.12g} {self.unit}"

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from archobj_jax.config import files
@@ -99,9 +100,10 @@ class Stage:
 
     @property
     def folder(self) -> str:
-        """The name of its folder."""
+        """The name of its folder: what it is, not what a study calls it."""
         slug = self.pairs.lower().replace(":", "-").replace(" → ", "_")
-        kind = f"{self.evaluation.lower()}_of_" if self.evaluation is not None else ""
+        suite = PurePosixPath(self.gin_files[0]).stem
+        kind = f"{suite}_of_" if self.evaluation is not None else ""
         return f"{kind}{slug}_{self.size}_seed{self.seed}_{self.fingerprint[:10]}".replace(" ", "-")
 
     @property

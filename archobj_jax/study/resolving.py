@@ -15,8 +15,9 @@ from archobj_jax.architectures.architecture import Architecture
 from archobj_jax.architectures.parameters import parameter_infos
 from archobj_jax.data import declaration, registry, vocabularies
 from archobj_jax.data.loader import DatasetConfig
-from archobj_jax.errors import MachineError, UnreachableError
+from archobj_jax.errors import MachineError, UnreachableError, UserError
 from archobj_jax.evaluation.evaluate import SeqioTasks, evaluate
+from archobj_jax.evaluation.harness_tasks import HarnessTasks
 from archobj_jax.training import flops
 from archobj_jax.training.train import train
 
@@ -29,8 +30,19 @@ _PLACES = (
     "INITIAL_CHECKPOINT_PATH",
     "MODEL_DIR",
     "TRAIN_STEPS",
+    "train.train.compilation_cache_dir",
+    "evaluate.evaluate.compilation_cache_dir",
 )
 """What changes no figure: where things lie, and how long a stage is, which is told apart."""
+
+_STEP = "adaptation.InitialCheckpoint.step"
+
+_DATASETS = {
+    "dataset": "train_dataset",
+    "train_eval": "train_eval_dataset",
+    "infer_eval": "infer_eval_dataset",
+}
+"""Fields of `TrainedOn`, and the parameters of `train` that they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +51,14 @@ class TrainedOn:
 
     model: Architecture
     dataset: DatasetConfig
+    train_eval: DatasetConfig | None = None
+    infer_eval: DatasetConfig | None = None
+
+    @property
+    def datasets(self) -> tuple[DatasetConfig, ...]:
+        """All that it reads."""
+        all_ = (self.dataset, self.train_eval, self.infer_eval)
+        return tuple(each for each in all_ if each is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +66,7 @@ class EvaluatedOn:
     """What an evaluation binds that a study must know."""
 
     tasks: SeqioTasks
+    harness: HarnessTasks = HarnessTasks()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +116,26 @@ def recipe(gin_files: tuple[str, ...], bindings: tuple[str, ...], *, goes_on: bo
         places.append("INITIAL_CHECKPOINT_PATH=parent")
     config.parse(gin_files, [*places, *bindings], functions=[train])
     text = gin_text.without(config.bound_config_str(), _PLACES)
-    asked = [
-        "resolving.TrainedOn.model=%MODEL",
-        "resolving.TrainedOn.dataset=@train/loader.DatasetConfig()",
+    bound = gin_text.bindings(text)
+    if bound.get(_STEP, "'continue'") != "'continue'":
+        raise UserError(
+            f"{_STEP} = {bound[_STEP]}: a study counts steps on from stage to stage; expected "
+            "'continue', or leave it out."
+        )
+    asked = ["resolving.TrainedOn.model=%MODEL"] + [
+        f"resolving.TrainedOn.{name}={value}"
+        for name, of_train in _DATASETS.items()
+        if (value := bound.get(f"train.train.{of_train}")) is not None
     ]
     config.parse(gin_files, [*places, *bindings, *asked], functions=[train, TrainedOn])
     found = config.call(TrainedOn)
-    dataset = found.dataset
-    data, by_name = _declared([dataset.mixture_or_task_name], dataset.module, dataset.split)
-    tokens, operations, parameters = _step(found.model, dataset)
+    declared = [
+        _declared([dataset.mixture_or_task_name], dataset.module, dataset.split)
+        for dataset in found.datasets
+    ]
+    by_name = {name: why for _, names in declared for name, why in names.items()}
+    tokens, operations, parameters = _step(found.model, found.dataset)
+    data = _digest([made_of for made_of, _ in declared])
     return Recipe(text, data, tokens, operations, parameters, by_name)
 
 
@@ -117,16 +149,22 @@ def suite(gin_files: tuple[str, ...], bindings: tuple[str, ...]) -> Suite:
     files, given = [EVALUATE, *gin_files], ["CHECKPOINT_PATH=parent", *bindings]
     config.parse(files, given, functions=[evaluate])
     text = gin_text.without(config.bound_config_str(), _PLACES)
-    asked = ["resolving.EvaluatedOn.tasks=@evaluate.SeqioTasks()"]
+    asked = [
+        "resolving.EvaluatedOn.tasks=@evaluate.SeqioTasks()",
+        "resolving.EvaluatedOn.harness=@harness_tasks.HarnessTasks()",
+    ]
     config.parse(files, [*given, *asked], functions=[evaluate, EvaluatedOn])
-    tasks = config.call(EvaluatedOn).tasks
-    return Suite(text, *_declared(tasks.names, tasks.module, tasks.split))
+    found = config.call(EvaluatedOn)
+    made_of, by_name = _declared(found.tasks.names, found.tasks.module, found.tasks.split)
+    if found.harness.all_names:  # in the configuration
+        by_name["of HARNESS_TASKS"] = "on every machine: they are what its lm_eval has"
+    return Suite(text, _digest(made_of), by_name)
 
 
 def _declared(
     names: Sequence[str], module: registry.Modules, split: str
-) -> tuple[str, dict[str, str]]:
-    """A fingerprint of what tasks are made of, as their caches have it; and what is by name only.
+) -> tuple[list[Any], dict[str, str]]:
+    """What tasks are made of, as their caches have it; and what is by name only, and why.
 
     Names that are registered only where something is set are always by name, there too: a study is
     the same on all machines.
@@ -149,8 +187,11 @@ def _declared(
             by_name[name] = f"here, and differ where they can be read: {error}"
             continue
         made_of += [[task.name, rate, _made_of(task)] for task, rate in rates.items()]
-    text = json.dumps(made_of, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16], by_name
+    return made_of, by_name
+
+
+def _digest(made_of: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _made_of(task: seqio.Task) -> list[Any]:

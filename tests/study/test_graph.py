@@ -88,6 +88,45 @@ def test_another_name_or_order_or_cache_changes_no_fingerprint(graph):
     assert fingerprints(bindings={"train": ("CACHE_DIR=/elsewhere",)}) == set(graph.stages)
 
 
+def test_where_compiled_programs_are_kept_changes_no_fingerprint(graph):
+    elsewhere = {
+        "train": ("train.train.compilation_cache_dir='/x'",),
+        "evaluate": ("evaluate.evaluate.compilation_cache_dir=None",),
+    }
+    assert fingerprints(bindings=elsewhere) == set(graph.stages)
+
+
+def test_an_evaluation_by_another_name_lies_where_it_lay(graph):
+    renamed = dataclasses.replace(EMBEDDED, name="Held out")
+    again = expand(dataclasses.replace(STUDY, evaluations=(renamed,)))
+    assert [stage.folder for stage in again] == [stage.folder for stage in graph]
+
+
+def test_other_held_out_data_of_finetuning_are_other_stages(graph):
+    held_out = {"finetune": ("HELD_OUT_MIXTURE_OR_TASK_NAME='embedded_prompted_train'",)}
+    again = fingerprints(bindings=held_out)
+    changed = {stage.kind for stage in graph if stage.fingerprint not in again}
+    assert changed == {"finetune", "evaluate"}
+
+
+def test_a_misspelt_held_out_task_is_told_with_the_nearest():
+    held_out = {"finetune": ("HELD_OUT_MIXTURE_OR_TASK_NAME='embedded_prompted_trian'",)}
+    with pytest.raises(UserError, match=r"embedded_prompted_trian.*Did you mean 'embedded_pro"):
+        fingerprints(bindings=held_out)
+
+
+def test_steps_that_begin_anew_are_refused():
+    anew = {"adapt": ("adaptation.InitialCheckpoint.step='zero'",)}
+    with pytest.raises(UserError, match=r"adaptation\.InitialCheckpoint\.step = 'zero': a study"):
+        fingerprints(bindings=anew)
+
+
+def test_tasks_of_the_harness_are_told_to_count_by_name():
+    harness = Evaluation("EAI", "t5x_configs/suites/eai_eval.gin", after=("pretrain",))
+    made = expand(dataclasses.replace(STUDY, evaluations=(harness,)))
+    assert "stage 2: data of HARNESS_TASKS count by name only, on every machine" in made.notes[0]
+
+
 def test_a_binding_of_pretraining_changes_all_that_starts_from_it(graph):
     changed = fingerprints(bindings={"pretrain": ("trainer.Trainer.num_microbatches=2",)})
     assert not changed & set(graph.stages)
