@@ -44,8 +44,9 @@ def lineage(run: Path) -> Sequence[Stage]:
 def compared(scratch: Path, adapted: Path) -> dict[str, object]:
     """What is printed."""
     reference, ours = curve(scratch), curve(adapted)
-    tokens, loss = reference[-1]
-    needed = tokens_to_reach(ours, loss)
+    loss = reference[-1][1]
+    tokens, needed = tokens_to_reach(reference, loss), tokens_to_reach(ours, loss)
+    assert tokens is not None  # at the last point, if not before
     return {
         "benchmark": "adaptation_speedup",
         "what": "tokens from scratch for each one from another checkpoint, at equal held-out loss",

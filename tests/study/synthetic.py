@@ -11,6 +11,7 @@ from archobj_jax.evaluation.aggregation import Aggregation
 from archobj_jax.study.chains import kind
 from archobj_jax.study.design import Evaluation, Study
 from archobj_jax.study.graph import Graph, Stage
+from archobj_jax.study.report.scores import Score
 from archobj_jax.study.store import Store
 from tests.evaluation.outcomes import prompt, results
 
@@ -40,7 +41,7 @@ def graph(of: Study, *, config: str = "A = 1") -> Graph:
 
 
 def _training(stages, legs, seed, parent, config):
-    steps = int(legs[-1].budget.amount)
+    steps = legs[-1].budget.steps(step_tokens=STEP_TOKENS, step_flops=1e9)
     before = parent.legs if parent else ()
     name = "".join(f"{leg.pair}{leg.budget.amount:.0f}" for leg in legs).replace(":", "").lower()
     made = Stage(
@@ -140,3 +141,8 @@ def made(stage: Stage, accuracy: float, *, examples: int = 60):
             tasks.append(prompt(f"{group}_{name}", rights.tolist(), group=group))
     groups = {name: (f"{name}_plain", f"{name}_question") for name in ("first", "second")}
     return results(tasks, aggregation=Aggregation("median", "held_out", groups))
+
+
+def score(values, draws, chance=None) -> Score:
+    """An average of seeds 0, 1, …, with its bootstrap's draws [seeds, resamples]."""
+    return Score(dict(enumerate(values)), np.array(draws, float), chance)

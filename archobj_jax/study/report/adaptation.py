@@ -19,9 +19,10 @@ class SpeedUp:
 
     Attributes:
       adapted, scratch: the chains.
-      reached: by seed, tokens from scratch at its last held-out loss, and tokens of all its legs
-        of that pair until it first had that loss; None if it never had.
-        It may be 0, before any step: then there is no ratio either.
+      reached: by seed, tokens from scratch and tokens of the adaptation, all legs of that pair,
+        until each first had the last held-out loss from scratch; None if the latter never had. It
+        may be 0, before any step: then there is no ratio either. Counting to the first time on
+        both sides, noise of the losses favours neither.
       lacking: by seed, which of the two has no held-out loss after its last step; what of that seed
         is reached is not known then, and there is no ratio.
     """
@@ -59,7 +60,11 @@ class SpeedUp:
 
 
 def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
-    """Each adaptation beside the longest pretraining from scratch of its last pair."""
+    """Each adaptation beside a pretraining from scratch of its last pair.
+
+    Of several it is the one whose tokens are nearest to those of the pretraining that the
+    adaptation began with, as the paper has it.
+    """
     for adapted in evidence.of_kind("adapt"):
         pair = adapted.any.legs[-1][0]
         alike = [
@@ -71,7 +76,8 @@ def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
         ]
         if not alike:
             continue
-        scratch = max(alike, key=lambda chain: chain.any.pretraining_tokens)
+        begun = sum(leg[2] for leg in adapted.any.legs if leg[0] == adapted.any.legs[0][0])
+        scratch = min(alike, key=lambda chain: abs(chain.any.pretraining_tokens - begun))
         reached, lacking = {}, {}
         for seed in sorted(set(scratch.stages) & set(adapted.stages)):
             without = [
@@ -82,8 +88,12 @@ def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
             if without:
                 lacking[seed] = without[0]
                 continue
-            tokens, loss = evidence.curve_of_pair(scratch.stages[seed])[-1]
-            ours = evidence.curve_of_pair(adapted.stages[seed])
+            theirs, ours = (
+                evidence.curve_of_pair(chain.stages[seed]) for chain in (scratch, adapted)
+            )
+            loss = theirs[-1][1]
+            tokens = tokens_to_reach(theirs, loss)
+            assert tokens is not None  # at the last point, if not before
             reached[seed] = (tokens, tokens_to_reach(ours, loss))
         yield SpeedUp(adapted, scratch, reached, lacking)
 

@@ -2,71 +2,115 @@
 
 from collections.abc import Iterator, Sequence
 
+from archobj_jax.study.graph import Legs
 from archobj_jax.study.report.adaptation import SpeedUp
-from archobj_jax.study.report.comparing import Ranking, Scored
+from archobj_jax.study.report.comparing import Ranking, Scored, alike
 from archobj_jax.study.report.evidence import Evidence
+from archobj_jax.training.lineage import counted
 
 
 def question(evidence: Evidence) -> str:
     """What the study asks, and how it matched what it compares."""
     study, stages = evidence.study, [s for s in evidence.graph if s.evaluation is None]
-    pretrained = list(dict.fromkeys(s.pairs for s in stages if s.kind == "pretrain"))
-    adapted = list(dict.fromkeys(s.pairs for s in stages if s.kind == "adapt"))
-    units = {leg.budget.unit for legs in study.all_chains() for leg in legs}
+    by_kind = {
+        kind: list(dict.fromkeys(s.pairs for s in stages if s.kind == kind))
+        for kind in ("pretrain", "adapt", "finetune")
+    }
+    pretrained = by_kind["pretrain"]
     text = (
-        f"Which of {_listed(pretrained)} is best zero-shot after pretraining only, and which after "
-        "multitask prompted finetuning (MTF)?"
+        f"Which of {_listed(pretrained)} is best zero-shot after pretraining only"
+        if pretrained[1:]
+        else f"How good is {pretrained[0]} zero-shot after pretraining only"
     )
-    if adapted:
-        text += f" Does adaptation ({_listed(adapted)}) save pretraining?"
+    if by_kind["finetune"]:
+        text += (
+            ", and which after multitask prompted finetuning (MTF)"
+            if by_kind["finetune"][1:]
+            else ", and after multitask prompted finetuning (MTF)"
+        )
+    text += "?"
+    if by_kind["adapt"]:
+        text += f" Does adaptation ({_listed(by_kind['adapt'])}) save pretraining?"
     seeds = len(study.seeds)
+    units = {leg.budget.unit for legs in study.all_chains() for leg in legs}
+    matched = f", and {told}" if (told := _matched(evidence)) else ""
     return (
         f"{text} Size {_listed(list(study.sizes))}, {seeds} seed{'s' if seeds > 1 else ''}; "
-        f"budgets are given in {_listed(sorted(units))}, and {_matched(evidence)}."
+        f"budgets are given in {_listed(sorted(units))}{matched}."
     )
 
 
 def _matched(evidence: Evidence) -> str:
-    """Whether single-pair pretraining stages read as many tokens, or took as many FLOPs."""
-    stages = [s for s in evidence.graph if s.kind == "pretrain" and len(s.legs) == 1]
-    tokens = {stage.tokens for stage in stages}
-    if max(tokens) - min(tokens) <= 0.01 * max(tokens):
-        return "all pairs are pretrained on as many tokens (the paper's way)"
-    flops = {stage.flops for stage in stages}
-    if max(flops) - min(flops) <= 0.01 * max(flops):
-        return "all pairs are pretrained with as many FLOPs"
-    return "pairs are pretrained on different numbers of tokens"
+    """Whether what is pretrained only read as many tokens, took as many FLOPs, or both.
+
+    Chains of a size that have as many legs are compared, each with all before it.
+    """
+    groups: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    for stage in evidence.graph:
+        if stage.kind == "pretrain":
+            operations = sum(each.flops for each in (stage, *evidence.graph.ancestors(stage)))
+            group = groups.setdefault((stage.size, len(stage.legs)), [])
+            group.append((stage.pretraining_tokens, operations))
+    if len({stage.pairs for stage in evidence.graph if stage.kind == "pretrain"}) < 2:
+        return ""
+    tokens = all(alike([each[0] for each in group]) for group in groups.values())
+    flops = all(alike([each[1] for each in group]) for group in groups.values())
+    ways = [
+        *(["on as many tokens (the paper's way)"] if tokens else []),
+        *(["with as many FLOPs"] if flops else []),
+    ]
+    if not ways:
+        return "pairs are pretrained on different numbers of tokens"
+    return f"all pairs are pretrained {_listed(ways)}"
 
 
 def answer(
-    pretraining: Sequence[Ranking], finetuning: Sequence[Ranking], speed_ups: Sequence[SpeedUp]
+    evidence: Evidence,
+    pretraining: Sequence[Ranking],
+    finetuning: Sequence[Ranking],
+    speed_ups: Sequence[SpeedUp],
 ) -> list[str]:
-    """Three sentences: after pretraining only, after MTF, on adaptation."""
-    return [
-        _ranked(pretraining, "After pretraining only"),
-        _ranked(finetuning, "After MTF"),
-        _adapted(speed_ups),
-    ]
+    """Up to three sentences: after pretraining only, after MTF, on adaptation, as far as asked.
+
+    Before them stands what of the study is not done.
+    """
+    asked = {stage.kind for stage in evidence.graph}
+    missing = [stage for stage in evidence.graph if not evidence.store.is_done(stage)]
+    sentences = []
+    if missing:
+        sentences.append(
+            f"Only {len(evidence.graph) - len(missing)} of the {len(evidence.graph)} stages are "
+            f"done, and the answer is of these; the first that is not: {missing[0].label}."
+        )
+    sentences.append(_ranked(pretraining, "After pretraining only"))
+    if "finetune" in asked:
+        sentences.append(_ranked(finetuning, "After MTF"))
+    if "adapt" in asked:
+        sentences.append(_adapted(speed_ups))
+    return sentences
+
+
+def unmatched(rankings: Sequence[Ranking]) -> list[str]:
+    """In which budgets chains that are ranked together differ, each once."""
+    return list(dict.fromkeys(told for ranking in rankings for told in ranking.unmatched))
 
 
 def _ranked(rankings: Sequence[Ranking], when: str) -> str:
     """One sentence for each evaluation, as one."""
     parts = [part for ranking in rankings for part in _parts(ranking)]
-    if not all(ranking.matched for ranking in rankings):
-        parts.append("not all of these were pretrained on as many tokens")
     if not parts:
         return f"{when} nothing is evaluated yet."
-    return f"{when}, {'; '.join(parts)}."
+    return f"{when}, {'; '.join([*parts, *unmatched(rankings)])}."
 
 
 def _parts(ranking: Ranking) -> Iterator[str]:
     best, others = ranking.best, ranking.not_told_apart()
     low, high = best.average.interval
-    name = ranking.title
+    name = f"{ranking.title} ({_examples(ranking)})"
     figure = f"{best.average.value:.1f} % [{low:.1f}, {high:.1f}]"
     one_seed = (
         " (one seed: the intervals leave out how much another would change)"
-        if len(best.average.values) == 1
+        if ranking.fewest_seeds == 1
         else ""
     )
     if len(ranking.scored) == 1:
@@ -76,9 +120,14 @@ def _parts(ranking: Ranking) -> Iterator[str]:
         return
     if others:
         which = "any other" if len(others) == len(ranking.scored) - 1 else _names(others)
+        verdicts = {ranking.against_best(each) for each in others}
+        why = {
+            frozenset({"not told apart"}): "the interval of the difference holds 0",
+            frozenset({"too few examples"}): "there are too few examples",
+        }.get(frozenset(verdicts), "the difference has no interval, or one that holds 0")
         yield (
             f"{best.chain.name} has the highest average on {name}, {figure}, but is not told apart "
-            f"from {which}: the difference is inside its interval{_chances(ranking)}{one_seed}"
+            f"from {which}: {why}{_chances(ranking)}{one_seed}"
         )
         return
     second = max(
@@ -91,6 +140,12 @@ def _parts(ranking: Ranking) -> Iterator[str]:
         f"{behind.value:.1f} [{behind.interval[0]:.1f}, {behind.interval[1]:.1f}] and of all "
         f"others{_chances(ranking)}{one_seed}"
     )
+
+
+def _examples(ranking: Ranking) -> str:
+    counts = {count for each in ranking.scored for count in each.examples.values()}
+    few, many = min(counts), max(counts)
+    return f"{few:,}{f' to {many:,}' if many > few else ''} examples of each data set"
 
 
 def _chance(scored: Scored) -> str:
@@ -110,7 +165,7 @@ def _chances(ranking: Ranking) -> str:
     chance = ranking.best.average.chance
     count = "none" if above == 0 else "all" if above == len(verdicts) else f"{above}"
     verb = "is" if above in (0, 1) else "are"
-    return f"; {count} of the {len(verdicts)} {verb} above chance ({chance:.1f} %)"
+    return f"; {count} of the {len(verdicts)} {verb} shown to be above chance ({chance:.1f} %)"
 
 
 def _adapted(speed_ups: Sequence[SpeedUp]) -> str:
@@ -132,14 +187,29 @@ def _adapted(speed_ups: Sequence[SpeedUp]) -> str:
                 f"{missed} of {len(each.reached)} seeds"
             )
         else:
-            parts.append(f"{what} {_in_tokens(each.ratio, each.interval)}")
+            before = counted(sum(leg[2] for leg in _begun_with(each)))
+            parts.append(
+                f"{what} {_in_tokens(each.ratio, each.interval)}, without the {before} that it "
+                f"began with{_over_seeds(each)}"
+            )
     return f"{'; '.join(parts)}." if parts else "No adaptation is done beside one from scratch yet."
+
+
+def _begun_with(speed_up: SpeedUp) -> Legs:
+    """The legs before the pair that was adapted to."""
+    legs = speed_up.adapted.any.legs
+    return tuple(leg for leg in legs if leg[0] != legs[-1][0])
+
+
+def _over_seeds(speed_up: SpeedUp) -> str:
+    seeds = len(speed_up.reached)
+    return f" ({seeds} seeds)" if seeds > 1 else " (one seed, hence no interval)"
 
 
 def _in_tokens(ratio: float, interval: tuple[float, float] | None) -> str:
     """How many tokens it took; a saving only where the interval, if there is one, says so."""
     if interval is None:
-        return f"in {_times(ratio)} (one seed, hence no interval)"
+        return f"in {_times(ratio)}"
     low, high = interval
     if low > 1:
         return f"in {_times(ratio)} [{low:.1f}, {high:.1f}]"

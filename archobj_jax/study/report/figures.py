@@ -234,7 +234,10 @@ def _chance(value: float) -> alt.Chart:
 def rendered(chart: Any, name: str) -> str:
     """The chart as SVG, whose marks have titles and whose ids no other figure has."""
     # Readers' fonts may be wider than the one that labels are measured in.
-    styled = chart.properties(padding={"left": 32, "right": 32, "top": 5, "bottom": 5})
+    styled = chart.properties(
+        padding={"left": 32, "right": 32, "top": 5, "bottom": 5},
+        background="transparent",  # the page's shadows, where there is more to scroll to, show
+    )
     styled = styled.configure_view(stroke=None).configure_axis(
         labelFontSize=12, titleFontSize=12, titleFontWeight="normal", gridColor="#e4e4e4"
     ).configure_legend(labelFontSize=12).configure_title(fontSize=13, anchor="start")  # fmt: skip

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -23,19 +24,22 @@ class Row:
 
     Attributes:
       when: in words.
-      kinds: of the last stage.
+      kind: of the last stage.
+      tokens: of pretraining, of most cells.
       cells: by chain without budgets.
     """
 
     when: str
-    kinds: tuple[str, ...]
+    kind: str
+    tokens: float
     cells: Mapping[str, Mapping[Average, float]]
 
 
 PAPER: Sequence[Row] = (
     Row(
         "pretraining only, 168B tokens",
-        ("pretrain",),
+        "pretrain",
+        168e9,
         {
             "CD:FLM": {"EAI": 44.2, "T0": 42.4},
             "ND:PLM": {"EAI": 43.5, "T0": 41.8},
@@ -44,7 +48,8 @@ PAPER: Sequence[Row] = (
     ),
     Row(
         "pretraining only, 84B tokens",
-        ("pretrain",),
+        "pretrain",
+        84e9,
         {
             "CD:FLM": {"EAI": 42.4},
             "ND:PLM": {"EAI": 42.2},
@@ -56,7 +61,8 @@ PAPER: Sequence[Row] = (
     ),
     Row(
         "after MTF, 168B tokens (219B of the adapted one and of CD:FLM → ND:MTF) and 13B",
-        ("finetune",),
+        "finetune",
+        168e9,
         {
             "CD:FLM → CD:MTF": {"EAI": 50.4, "T0": 51.4},
             "ND:PLM → ND:MTF": {"EAI": 48.9, "T0": 54.0},
@@ -127,29 +133,69 @@ class Agreement:
         return (alike - reverse - unknown) / scale, (alike - reverse + unknown) / scale
 
 
-def agreement(scores: Mapping[str, tuple[str, Score]], average: Average) -> list[Agreement]:
-    """Our cells beside the paper's.
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One of our averages.
 
-    A row of the paper that has no more of our cells than an earlier one of the same kind is left
-    out.
+    Attributes:
+      name: of the chain.
+      pairs: the chain without budgets.
+      tokens: of pretraining.
+      score: the average.
+    """
+
+    name: str
+    pairs: str
+    tokens: int
+    score: Score
+
+
+def agreements(
+    groups: Iterable[Sequence[Cell]], kind: str, average: Average
+) -> Iterator[Agreement]:
+    """Our cells beside the paper's, of one kind of last stage.
+
+    A group of as many tokens as a row of the paper stands beside that row. Where none is, the study
+    being of another scale, the group of the most tokens stands beside the row that has the most
+    cells in common with it, of such rows the first.
 
     Args:
-      scores: by chain: its pairs, and its average.
+      groups: our cells, apart by the budget of pretraining.
+      kind: of the last stage.
       average: of the paper.
     """
-    made: list[Agreement] = []
-    best: dict[tuple[str, ...], int] = {}
-    for row in PAPER:
-        names, paper, ours = [], [], []
-        taken = set()
-        for name, (pairs, score) in scores.items():
-            if average in row.cells.get(pairs, {}) and pairs not in taken:
-                taken.add(pairs)  # of several budgets the first
-                names.append(name)
-                paper.append(row.cells[pairs][average])
-                ours.append(score)
-        if len(names) <= best.get(row.kinds, 0):
-            continue
-        best[row.kinds] = len(names)
-        made.append(Agreement(row.when, average, tuple(names), tuple(paper), tuple(ours)))
-    return made
+    rows = [row for row in PAPER if row.kind == kind]
+    ours = [group for group in groups if group]
+    exact = [
+        (group, row)
+        for group in ours
+        for row in rows
+        if abs(_tokens(group) - row.tokens) <= 0.01 * row.tokens
+    ]
+    if not exact and ours:
+        longest = max(ours, key=_tokens)
+        most = max(rows, key=lambda row: len(_common(longest, row, average)))
+        exact = [(longest, most)]
+    for group, row in exact:
+        if common := _common(group, row, average):
+            yield Agreement(
+                row.when,
+                average,
+                tuple(cell.name for cell in common),
+                tuple(row.cells[cell.pairs][average] for cell in common),
+                tuple(cell.score for cell in common),
+            )
+
+
+def _tokens(group: Sequence[Cell]) -> int:
+    """Of pretraining, of most cells."""
+    return statistics.mode(cell.tokens for cell in group)
+
+
+def _common(group: Sequence[Cell], row: Row, average: Average) -> list[Cell]:
+    """The cells that the paper has too; of several budgets of a chain the longest."""
+    found: dict[str, Cell] = {}
+    for cell in sorted(group, key=lambda cell: cell.tokens):
+        if average in row.cells.get(cell.pairs, {}):
+            found[cell.pairs] = cell
+    return [cell for cell in group if found.get(cell.pairs) is cell]

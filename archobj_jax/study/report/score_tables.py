@@ -7,14 +7,21 @@ from archobj_jax.study.report.adaptation import SpeedUp
 from archobj_jax.study.report.comparing import Ranking
 from archobj_jax.study.report.evidence import Chain, Evidence
 from archobj_jax.study.report.paper import Agreement
-from archobj_jax.study.report.scores import Difference
 from archobj_jax.study.report.stage_tables import anchor
 from archobj_jax.study.report.tables import Cell, Link, Table, Tokens, bounds, figure
 
 _INTERVALS = (
-    "low and high bound an interval of 95%, by bootstrap over examples and prompts and, with two "
+    "Low and high bound an interval of 95%, by bootstrap over examples and prompts and, with two "
     "seeds or more, by their spread (Student's t)."
 )
+
+
+_FROM_CHANCE = {
+    "higher": "above",
+    "lower": "below",
+    "not told apart": "not told apart",
+    None: "",
+}
 
 
 def link(chain: Chain) -> Link:
@@ -35,14 +42,14 @@ def averages(ranking: Ranking, name: str, title: str) -> Table:
                 figure(score.value),
                 *bounds(score.interval),
                 figure(score.chance),
-                {"higher": "above", "lower": "below"}.get(
-                    score.above_chance() or "", "not told apart"
-                ),
+                _FROM_CHANCE[score.above_chance()],
                 figure(None if behind is None else behind.value),
                 *bounds(None if behind is None else behind.interval),
-                _verdict(each is ranking.best, behind),
+                ranking.against_best(each),
             ]
         )
+    left_out = sorted({name for each in ranking.scored for name in each.left_out})
+    without = f" Not in it, for want of accuracy: {', '.join(left_out)}." if left_out else ""
     return Table(
         name,
         title,
@@ -51,14 +58,11 @@ def averages(ranking: Ranking, name: str, title: str) -> Table:
             "behind best", "behind low", "behind high", "against best",
         ),
         rows,
-        note=f"Accuracy in percent, the mean over data sets; {_INTERVALS}",
+        note=(
+            f"Accuracy in percent, the mean over data sets.{without} {_INTERVALS} Each is for "
+            "itself: of many comparisons some leave out 0 by chance."
+        ),
     )  # fmt: skip
-
-
-def _verdict(is_best: bool, behind: Difference | None) -> str:
-    if is_best:
-        return "highest"
-    return "worse" if behind is not None and behind.verdict == "higher" else "not told apart"
 
 
 def data_sets(ranking: Ranking, name: str, title: str) -> Table:
@@ -72,6 +76,7 @@ def data_sets(ranking: Ranking, name: str, title: str) -> Table:
                     link(each.chain),
                     group,
                     f"{len(score.values)}",
+                    f"{each.examples[group]}",
                     figure(score.value),
                     *bounds(score.interval),
                     figure(score.chance),
@@ -84,11 +89,11 @@ def data_sets(ranking: Ranking, name: str, title: str) -> Table:
         name,
         title,
         (
-            "chain", "data set", "seeds", "accuracy", "low", "high", "chance",
+            "chain", "data set", "seeds", "examples", "accuracy", "low", "high", "chance",
             "prompts", "worst prompt", "best prompt",
         ),
         rows,
-        note=f"Accuracy in percent, over the prompts of a data set; {_INTERVALS}",
+        note=f"Accuracy in percent, over the prompts of a data set. {_INTERVALS}",
     )  # fmt: skip
 
 
@@ -144,7 +149,8 @@ def agreements(found: Sequence[Agreement]) -> list[Table]:
             note=(
                 "Tau is 1 if both order all cells alike, -1 if one is the other's reverse. Its "
                 "interval, of 95%, is from the pairs of cells that we tell apart: those that we do "
-                "not may lie either way. One that holds 0 shows no agreement."
+                "not may lie either way. One that holds 0 does not show agreement. Of one seed it "
+                "leaves out how much another would change."
             ),
         ),
     ]
@@ -174,13 +180,15 @@ def speed_ups(found: Sequence[SpeedUp]) -> Table:
         )  # fmt: skip
     return Table(
         "speed_up",
-        "Tokens that an adapted model needs to the last held-out loss of one from scratch",
+        "Tokens to the last held-out loss of a model from scratch",
         ("adapted", "from scratch", "seed", "tokens from scratch", "tokens adapted", "speed-up",
          "low", "high", "paper"),
         rows,
         note=(
-            "Tokens of the adaptation only; what it starts from has cost more, see the stages. "
-            "The interval is over seeds, of 95%; of one seed there is none."
+            "Tokens until the loss is first reached, on a straight line between evaluations; of "
+            "the adaptation only: what it starts from has cost more, see the stages. The interval "
+            "is over seeds, of 95%; of one seed there is none. The paper's are of 168B tokens from "
+            "scratch."
         ),
     )  # fmt: skip
 

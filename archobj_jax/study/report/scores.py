@@ -7,7 +7,7 @@ of the mean over seeds, taken as known: value ± t(df) sqrt(s^2 / S + v).
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,8 @@ from archobj_jax.evaluation.statistics import CONFIDENCE, Bootstrap, estimate, i
 
 METRIC = "accuracy"
 
-Verdict = Literal["higher", "lower", "within its interval"]
+Verdict = Literal["higher", "lower", "not told apart"]
+"""Of an interval that leaves out 0 on one side, or holds it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of 95%."""
-        return over_seeds(list(self.values.values()), self.draws)
+        """Of 95%, in percent of what can be."""
+        low, high = over_seeds(list(self.values.values()), self.draws)
+        return max(0.0, low), min(100.0, high)
 
     def above_chance(self) -> Verdict | None:
         """Whether the interval leaves out chance; None without one."""
@@ -138,21 +140,37 @@ def average(groups: Mapping[str, Score]) -> Score:
     return Score(values, np.mean([score.draws for score in scores], axis=0), chance)
 
 
-def prompts(results: Mapping[int, EvaluationResults]) -> dict[str, dict[str, float]]:
+def prompts(
+    results: Mapping[int, EvaluationResults], groups: Iterable[str]
+) -> dict[str, dict[str, float]]:
     """Accuracy by data set and prompt, the mean over seeds."""
     first = _first(results)
     found: dict[str, dict[str, float]] = {}
-    for name, group in first.groups.items():
-        for task in group.tasks:
+    for name in groups:
+        for task in first.groups[name].tasks:
             of_seeds = [r.tasks[task].metrics[METRIC].value for r in results.values()]
             found.setdefault(name, {})[first.tasks[task].prompt or task] = float(np.mean(of_seeds))
     return found
 
 
+def examples(results: Mapping[int, EvaluationResults], groups: Iterable[str]) -> dict[str, int]:
+    """How many different examples of each data set all seeds have answered."""
+    return {
+        name: min(int(result.groups[name].counts["examples"]) for result in results.values())
+        for name in groups
+    }
+
+
+def without_accuracy(results: Mapping[int, EvaluationResults]) -> list[str]:
+    """Data sets that are in no average, since they have no accuracy in every seed."""
+    first = _first(results)
+    return [name for name in first.groups if not _all_have(results, name)]
+
+
 def _verdict(low: float, high: float) -> Verdict:
     if low > 0:
         return "higher"
-    return "lower" if high < 0 else "within its interval"
+    return "lower" if high < 0 else "not told apart"
 
 
 def _first(results: Mapping[int, EvaluationResults]) -> EvaluationResults:

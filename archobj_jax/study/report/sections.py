@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from archobj_jax.study.design import slug
+from archobj_jax.study.design import Average, slug
 from archobj_jax.study.report import (
     answer,
     figures,
@@ -17,6 +17,7 @@ from archobj_jax.study.report.comparing import Ranking, rankings
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.figures import Figure
 from archobj_jax.study.report.tables import Table
+from archobj_jax.training.lineage import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def sections(evidence: Evidence) -> list[Section]:
     finetuning = rankings(evidence, "finetune")
     adapted = rankings(evidence, "adapt")
     found = list(speed_ups(evidence))
-    sentences = answer.answer(pretraining, finetuning, found)
+    sentences = answer.answer(evidence, pretraining, finetuning, found)
     return [
         Section("answer", "The answer", [answer.question(evidence), *sentences]),
         _ranked(
@@ -98,8 +99,8 @@ def _ranked(found: Sequence[Ranking], anchor: str, title: str, text: str) -> Sec
             )
         )
     texts = [text]
-    if not all(ranking.matched for ranking in found):
-        texts.append("The chains below were not all pretrained on as many tokens: see the stages.")
+    if told := answer.unmatched(found):
+        texts.append(f"Of the chains below, {'; '.join(told)}: see the stages.")
     return Section(anchor, title, texts, drawn, tables, folded)
 
 
@@ -120,22 +121,27 @@ def _adaptation(
     if adapted:
         drawn.append(
             figures.averages(
-                adapted, "adapted", "After adaptation only; the dashed line is chance."
+                adapted,
+                "adapted",
+                "After adaptation only, beside the same pairs from scratch; the dashed line is "
+                "chance.",
             )
         )
         for ranking in adapted:
             name = f"adapted_{slug(ranking.title)}"
-            title = f"{ranking.title}: averages after adaptation only"
+            title = f"{ranking.title}: averages after adaptation only, and from scratch"
             tables.append(score_tables.averages(ranking, name, title))
     return Section("adaptation", "Adaptation", text, drawn, tables, folded)
 
 
 def _stages(evidence: Evidence) -> Section:
     training = [stage for stage in evidence.graph if stage.evaluation is None]
-    missing = sum(not evidence.store.is_done(stage) for stage in evidence.graph)
     text = [f"{len(training)} training stages, {len(evidence.graph) - len(training)} evaluations."]
-    if missing:
-        text.append(f"{missing} of them are not done: this report is of the others.")
+    tokens, operations = (
+        sum(getattr(stage, what) for stage in training if evidence.store.is_done(stage))
+        for what in ("tokens", "flops")
+    )
+    text.append(f"Those done read {counted(tokens)} tokens in {operations:.4g} FLOPs.")
     text += evidence.graph.notes
     drawn = lineage_figure.lineage(
         evidence,
@@ -151,8 +157,8 @@ def _paper(found: Sequence[Ranking]) -> Section:
     if not agreements:
         return Section("paper", title, ["No cell of the paper is among the chains evaluated."])
     text = [
-        f"Chance was {paper.CHANCE['T0']} % of the paper's T0 average and {paper.CHANCE['EAI']} % "
-        "of its EAI average."
+        f"Chance was {paper.CHANCE['T0']} % for the paper's T0 average and "
+        f"{paper.CHANCE['EAI']} % for its EAI average."
     ]
     caption = "Our averages against the paper's; bars are our intervals of 95%."
     drawn = figures.agreement(agreements, "agreement", caption)
@@ -160,11 +166,20 @@ def _paper(found: Sequence[Ranking]) -> Section:
 
 
 def _agreements(found: Sequence[Ranking]) -> Iterator[paper.Agreement]:
+    groups: dict[tuple[str, str, Average, str], list[Ranking]] = {}
     for ranking in found:
         if (average := ranking.evaluation.beside) is not None:
-            cells = {each.chain.name: (each.chain.pairs, each.average) for each in ranking.scored}
-            yield from (
-                each
-                for each in paper.agreement(cells, average)
-                if any(ranking.kind in row.kinds for row in paper.PAPER if row.when == each.when)
-            )
+            size = ranking.best.chain.any.size
+            key = (ranking.kind, ranking.evaluation.name, average, size)
+            groups.setdefault(key, []).append(ranking)
+    for (kind, _, average, _), of_budgets in groups.items():
+        yield from paper.agreements(map(_cells, of_budgets), kind, average)
+
+
+def _cells(ranking: Ranking) -> list[paper.Cell]:
+    return [
+        paper.Cell(
+            each.chain.name, each.chain.pairs, each.chain.any.pretraining_tokens, each.average
+        )
+        for each in ranking.scored
+    ]

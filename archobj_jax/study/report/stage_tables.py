@@ -8,6 +8,9 @@ from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.tables import Cell, Link, Table, Tokens, figure
 from archobj_jax.study.store import command_line
 
+_DIGITS = 10
+"""Of a fingerprint, as names of folders have them."""
+
 
 def anchor(stage: Stage) -> str:
     """The anchor of a stage on the page."""
@@ -33,24 +36,25 @@ def stages(evidence: Evidence) -> Table:
                 f"{stage.start_step}",
                 f"{stage.total_steps}",
                 Tokens(stage.tokens),
+                f"{stage.flops:.4g}",
                 f"{stage.parameters}",
                 figure(records[-1]["loss"], 4) if done and records else "",
                 figure(evidence.last_loss(stage), 4) if done else "",
-                stage.fingerprint,
-                "" if parent is None else Link(parent.fingerprint, anchor(parent)),
+                stage.fingerprint[:_DIGITS],
+                "" if parent is None else Link(parent.fingerprint[:_DIGITS], anchor(parent)),
             ]
         )
     return Table(
         "stages",
         "All training stages",
         (
-            "stage", "kind", "size", "seed", "state", "from step", "to step", "tokens",
+            "stage", "kind", "size", "seed", "state", "from step", "to step", "tokens", "FLOPs",
             "parameters", "loss", "held-out loss", "fingerprint", "starts from",
         ),
         rows,
         note=(
-            "As in the paper's Table 8. Tokens are positions read, padding included; losses of "
-            "different objectives do not compare."
+            "As in the paper's Table 8. Budgets are met to the nearest whole step. Tokens are "
+            "positions read, padding included; losses of different objectives do not compare."
         ),
         anchors=anchors,
     )  # fmt: skip
@@ -111,7 +115,10 @@ def commands(evidence: Evidence) -> Table:
         "How to reproduce each number",
         ("stage", "command"),
         rows,
-        note="In this order; or all at once by `archobj study run`.",
+        note=(
+            "In this order; or all at once by `archobj study run`. Give another MODEL_DIR or "
+            "EVAL_OUTPUT_DIR: in the folders named here they are done, and nothing would run."
+        ),
     )
 
 
