@@ -21,7 +21,8 @@ from archobj_jax.training.lineage import counted
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
 DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [12, 3], [1, 3], [4, 4], [10, 2, 1, 2])
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke", "arrow")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down",
+          "triangle-left", "triangle-right")  # fmt: skip
 
 _SVG = "http://www.w3.org/2000/svg"
 _WIDTH = 460
@@ -159,7 +160,7 @@ def curves(evidence: Evidence, found: Sequence[SpeedUp], name: str, caption: str
                 x=alt.X(
                     "tokens:Q",
                     title="tokens, of the adaptation or from scratch",
-                    axis=alt.Axis(format="~s"),
+                    axis=alt.Axis(format="~s", tickCount=8),
                 ),
                 y=alt.Y(
                     "loss:Q",
