@@ -299,8 +299,8 @@ def test_what_another_was_told_to_stop_counts_as_no_failure(store):
     first = next(iter(of))
     fake = FakeArchobj(of, store, failures={first.folder: [74, 74]})
     calm = runner(of, store, fake, beside_others=True)
-    for status in (75, 130, 130):
-        attempt_of_another(store, first, status, started=calm.began, seconds=1, stopped=True)
+    for ended in (75, 130, 130):
+        attempt_of_another(store, first, ended, started=calm.began, seconds=1, stopped=True)
     calm.run()
     assert fake.runs.count(first.folder) == 3
 
