@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from archobj_jax.errors import UserError, did_you_mean
 from archobj_jax.study import chains
@@ -14,6 +14,27 @@ KINDS = ("pretrain", "adapt", "finetune", "evaluate")
 
 Average = Literal["T0", "EAI"]
 """The paper's two averages."""
+
+_FILES = ("", " data sets", " prompts")
+"""What the names of the report's files on one evaluation end in, after the evaluation's."""
+
+
+def _check_tuple(binding: str, value: Any, example: str, kind: type = str) -> None:
+    """Checks that a parameter is a tuple or list.
+
+    Args:
+      binding: what it is bound as.
+      value: of the parameter.
+      example: of one element, as gin text.
+      kind: of its elements.
+
+    Raises:
+      UserError: it is none, or an element is of another kind; shows the tuple that is expected.
+    """
+    if isinstance(value, tuple | list) and all(isinstance(each, kind) for each in value):
+        return
+    meant = repr(value) if isinstance(value, kind) and kind in (str, int) else example
+    raise UserError(f"{binding} = {value!r}: expected a tuple, such as ({meant},).")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +52,10 @@ class Grid:
     objectives: Sequence[str] = ("LM", "MLM")
     budgets: Sequence[str] = ()
     mtf: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, example in (("architectures", "CD"), ("objectives", "LM"), ("budgets", "168B")):
+            _check_tuple(f"Grid.{name}", getattr(self, name), repr(example))
 
     def chains(self) -> Iterator[str]:
         """The chains, in the paper's notation.
@@ -76,6 +101,15 @@ class Evaluation:
                 f"Evaluation.name = {self.name!r}: expected letters, digits, spaces, dots, hyphens "
                 "and underscores, beginning with a letter or digit."
             )
+        _check_tuple(f"Evaluation.after of {self.name}", self.after, "'pretrain'")
+        _check_tuple(f"Evaluation.bindings of {self.name}", self.bindings, "'NAME=VALUE'")
+        averages = get_args(Average)
+        if self.beside is not None and self.beside not in averages:
+            hint = did_you_mean(str(self.beside).upper(), averages, count=1)
+            raise UserError(
+                f"Evaluation.beside of {self.name} = {self.beside!r}: expected "
+                f"{' or '.join(averages)}, or None.{hint}"
+            )
         for kind in self.after:
             if kind not in KINDS[:3]:
                 raise UserError(
@@ -117,25 +151,45 @@ class Study:
                 f"Study.name = '{self.name}': expected small letters, digits and underscores, "
                 "beginning with a letter."
             )
+        self._check_tuples()
         for what in ("sizes", "seeds"):
             values = getattr(self, what)
             if not values or len(set(values)) < len(values):
                 raise UserError(f"Study.{what} = {values}: expected one at least, none twice.")
         names = [evaluation.name for evaluation in self.evaluations]
-        if len(set(map(slug, names))) < len(names):
+        files = [slug(f"{name}{ending}") for name in names for ending in _FILES]
+        if len(set(files)) < len(files):
             raise UserError(
-                f"Study.evaluations are called {names}; two have the same name, but for capitals "
-                "and what is no letter or digit: their files would be the same."
+                f"Study.evaluations are called {names}; two have the same name, but for capitals, "
+                "what is no letter or digit, and 'data sets' or 'prompts' at the end: their files "
+                "would be the same."
+            )
+        self._check_bindings()
+        if not self.all_chains():
+            raise UserError(f"the study '{self.name}' has no grids and no chains.")
+
+    def _check_tuples(self) -> None:
+        _check_tuple("Study.sizes", self.sizes, "'tiny'")
+        _check_tuple("Study.seeds", self.seeds, "0", int)
+        _check_tuple("Study.grids", self.grids, "@design.Grid()", Grid)
+        _check_tuple("Study.chains", self.chains, "'CD:FLM 300 steps'")
+        _check_tuple("Study.evaluations", self.evaluations, "@design.Evaluation()", Evaluation)
+        _check_tuple("Study.gin_files", self.gin_files, "'mine.gin'")
+
+    def _check_bindings(self) -> None:
+        if not isinstance(self.bindings, Mapping):
+            raise UserError(
+                f"Study.bindings = {self.bindings!r}: expected a dict of tuples by kind of stage, "
+                "such as {'train': ('NAME=VALUE',)}."
             )
         known = ("train", *KINDS)
-        for kind in self.bindings:
+        for kind, bindings in self.bindings.items():
             if kind not in known:
                 raise UserError(
                     f"Study.bindings has '{kind}'; expected {', '.join(known)}."
                     f"{did_you_mean(kind, known)}"
                 )
-        if not self.all_chains():
-            raise UserError(f"the study '{self.name}' has no grids and no chains.")
+            _check_tuple(f"Study.bindings['{kind}']", bindings, "'NAME=VALUE'")
 
     def all_chains(self) -> tuple[tuple[Leg, ...], ...]:
         """Those of the grids, then the others, each once."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from archobj_jax.errors import INTERRUPTED, PREEMPTED
+from archobj_jax.errors import INTERRUPTED, PREEMPTED, MachineError
 
 _POLL_SECONDS = 0.5
 
@@ -44,9 +44,14 @@ def only_one(folder: Path, waiting: Callable[[], None] | None) -> Iterator[int]:
 
     Raises:
       BusyError: another process has the lock, and we are not to wait.
+      MachineError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / "lock").open("w")
+    except OSError as error:
+        raise MachineError(f"{folder} cannot be written ({error}).") from error
+    with opened as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,6 +62,22 @@ def only_one(folder: Path, waiting: Callable[[], None] | None) -> Iterator[int]:
                 waiting()
                 time.sleep(_POLL_SECONDS)
         yield file.fileno()
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether a process holds the lock of a stage; makes nothing, and holds it for a moment only.
+
+    Args:
+      folder: of the stage, which need not be there.
+    """
+    try:
+        with (folder / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return False
 
 
 def execute(

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from archobj_jax.errors import MACHINE_ERROR, PREEMPTED, UserError
 from archobj_jax.study import execution
@@ -29,6 +30,7 @@ class Runner:
       execute: runs one command.
       attempts: how often a stage is tried that fails for a passing reason: a disk or a file (status
         74), a SIGTERM that was not ours (75), a signal such as that of the kernel out of memory.
+        Those that others made since we began count.
       pause: seconds before it is tried again, doubled each time.
       beside_others: whether others like us run stages of the store at the same time. We then take
         what none of them is at, and wait only while that is all that is left; else we wait for a
@@ -109,37 +111,59 @@ class Runner:
                 progress.end("done by another process")
                 return None
             log = folder / "log.txt"
-            if (status := self._failed_meanwhile(stage)) is not None:
-                progress.end(f"FAILED in another process, {_how(status)}")
-                return _why(status, log, 0)
-            for attempt in range(1, self.attempts + 1):
-                before = log.stat().st_size if log.exists() else 0
-                status = self._attempt(stage, log, lock, progress)
-                if status == 0:
-                    self.store.finish(stage)
-                    progress.end("done")
-                    return None
-                why = _why(status, log, before)
-                if not _passing(status) or attempt == self.attempts:
-                    break
-                pause = self.pause * 2 ** (attempt - 1)
-                progress.say(f"{why.splitlines()[0]}; trying again in {pause:.0f} s")
-                time.sleep(pause)
-            progress.end(f"FAILED, {why.splitlines()[0]}")
-            return why
+            if (last := self._given_up(stage)) is not None:
+                progress.end(f"FAILED in another process, {_how(last['status'])}")
+                return _why(last["status"], log, last["log_from"])
+            return self._try(stage, log, lock, progress)
 
-    def _failed_meanwhile(self, stage: Stage) -> int | None:
-        """How a stage ended that failed for good in another's hands since we began, or None."""
-        last = next(reversed(self.store.attempts(stage)), None)
-        if last is None or last["started"] < self.began or _passing(last["status"]):
+    def _try(self, stage: Stage, log: Path, lock: int, progress: Progress) -> str | None:
+        """Tries a stage, again and again if need be; returns why it failed, or None."""
+        for attempt in range(1, self.attempts + 1):
+            made = self._attempt(stage, log, lock, progress)
+            if made["status"] == 0:
+                self.store.finish(stage)
+                progress.end("done")
+                return None
+            why = _why(made["status"], log, made["log_from"])
+            if attempt == self.attempts or self._given_up(stage) is not None:
+                break
+            pause = self.pause * 2 ** (attempt - 1)
+            progress.say(f"{why.splitlines()[0]}; trying again in {pause:.0f} s")
+            time.sleep(pause)
+        progress.end(f"FAILED, {why.splitlines()[0]}")
+        return why
+
+    def _given_up(self, stage: Stage) -> dict[str, Any] | None:
+        """The last attempt at a stage that is not to be tried again, or None.
+
+        What ended before we began does not count, nor what was told to stop: both may go on.
+        """
+        failed = [
+            made
+            for made in self.store.attempts(stage)
+            if made["started"] + made["seconds"] >= self.began
+            and made["status"] != 0
+            and not made["stopped"]
+        ]
+        if not failed:
             return None
-        status: int = last["status"]
-        return status or None
+        passing = [_passing(made["status"]) for made in failed]
+        return failed[-1] if not passing[-1] or sum(passing) >= self.attempts else None
 
-    def _attempt(self, stage: Stage, log: Path, lock: int, progress: Progress) -> int:
+    def _attempt(self, stage: Stage, log: Path, lock: int, progress: Progress) -> dict[str, Any]:
+        """Tries a stage once; returns the record of it.
+
+        There is one only if its process has ended: an accident of ours is no failure of the stage.
+        """
         start = time.time()
         self.store.begin(stage, self.graph, started=start)
-        status = 1
+        made = {"started": start, "log_from": log.stat().st_size if log.exists() else 0}
+
+        def ended(status: int, *, stopped: bool) -> dict[str, Any]:
+            made.update(status=status, seconds=time.time() - start, stopped=stopped)
+            self.store.add_attempt(stage, made)
+            return made
+
         try:
             status = self.execute(
                 self.store.arguments(stage, self.graph),
@@ -149,14 +173,10 @@ class Runner:
                 progress=progress.update,
             )
         except execution.StoppedError as stopped:
-            status = 0 if stopped.ended == 0 else stopped.status
+            ended(0 if stopped.ended == 0 else stopped.status, stopped=True)
             progress.end(self._stopped(stage, stopped.ended))
             raise
-        finally:
-            self.store.add_attempt(
-                stage, {"status": status, "seconds": time.time() - start, "started": start}
-            )
-        return status
+        return ended(status, stopped=False)
 
     def _stopped(self, stage: Stage, ended: int) -> str:
         """How a stage ended that was told to stop, and what it goes on from."""

@@ -1,5 +1,6 @@
 """A study that was read, and what can be done with it."""
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -77,11 +78,9 @@ class Session:
             raise SystemExit(stopped.status) from None
         except UserError:
             if any(self.store.is_done(stage) for stage in self.graph):
-                with self._own_folder():
-                    self.report()
+                self.report()
             raise
-        with self._own_folder():
-            self.report()
+        self.report()
 
     def status(self, *, watch: bool) -> None:
         """Prints where every stage stands; again and again with `watch`, until all are done.
@@ -105,15 +104,19 @@ class Session:
         """Writes the report of what is done, and says where.
 
         Raises:
-          UserError: the store cannot be read.
+          UserError: the store cannot be read, or no training stage is done.
+          MachineError: it cannot be written.
         """
         self._check_readable()
         from archobj_jax.study.report.writing import write_report  # the plots' library is heavy
 
-        print(write_report(self.study, self.graph, self.store))
+        # A bucket has no locks, and for a mistyped folder none is made.
+        local = Path(self.store.root).exists()
+        with self._own_folder() if local else contextlib.nullcontext():
+            print(write_report(self.study, self.graph, self.store))
 
     def _own_folder(self) -> AbstractContextManager[int]:
-        """The study's folder, to be written by one `study run` at a time."""
+        """The study's folder, to be written by one process at a time."""
         folder = Path(self.store.study_folder(self.study.name))
         return execution.only_one(folder, lambda: None)
 

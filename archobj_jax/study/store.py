@@ -18,11 +18,12 @@ from typing import Any, Literal
 from etils import epath
 
 from archobj_jax.errors import INTERRUPTED, PREEMPTED
+from archobj_jax.study import execution
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.training import restoring
 from archobj_jax.training.reporting import METRICS_FILE, json_lines, write_text
 
-State = Literal["done", "failed", "begun", "ready", "waiting"]
+State = Literal["done", "running", "failed", "begun", "ready", "waiting"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +81,19 @@ class Store:
         return path is not None and _without_failures(path)
 
     def _last_evaluated(self, stage: Stage) -> bool:
-        """Whether the last step was evaluated, if any was: told to stop, a stage saves before."""
+        """Whether the last step was evaluated, if any was: told to stop, a stage saves before.
+
+        If none was, its last checkpoint says whether an evaluation is due; one that is damaged is
+        not the end of a stage, which then goes on from the one before.
+        """
         steps = {record["step"] for record in self.records(stage) if "loss" not in record}
-        return not steps or stage.total_steps in steps
+        if steps:
+            return stage.total_steps in steps
+        newest = self.path(stage, "checkpoints") / f"{restoring.PREFIX}_{stage.total_steps}"
+        try:
+            return not restoring.read_about(newest).get("evaluation_due", False)
+        except restoring.DamagedError:
+            return False
 
     def newest_step(self, stage: Stage) -> int:
         """The step of the newest committed checkpoint of a training stage; -1 if it has none."""
@@ -99,14 +110,20 @@ class Store:
         return min(found, default=None)
 
     def state(self, stage: Stage, graph: Graph) -> State:
-        """What state it is in; "begun" has something to go on from, "ready" nothing to wait for."""
+        """What state it is in.
+
+        "running": a process is at it, which shows in a local store only; "begun": it was begun, and
+        goes on from there; "ready": it has nothing to wait for.
+        """
         if self.is_done(stage):
             return "done"
+        if "://" not in self.root and execution.is_at_work(Path(self.folder(stage))):
+            return "running"
         attempts = self.attempts(stage)
         if attempts and attempts[-1]["status"] not in (0, PREEMPTED, INTERRUPTED):
             again = self._begun(stage) > attempts[-1]["started"]
             return "begun" if again else "failed"
-        if attempts or self.records(stage):
+        if self.path(stage, "stage.json").exists() or self.records(stage):
             return "begun"
         parent = graph.parent(stage)
         return "ready" if parent is None or self.is_done(parent) else "waiting"

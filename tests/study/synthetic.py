@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import orbax.checkpoint as ocp
 
 from archobj_jax.evaluation.aggregation import Aggregation
 from archobj_jax.study.chains import kind
@@ -13,6 +14,7 @@ from archobj_jax.study.design import Evaluation, Study
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.study.report.scores import Score
 from archobj_jax.study.store import Store
+from archobj_jax.training.sealing import content_sha256
 from tests.evaluation.outcomes import prompt, results
 
 CHAINS = (
@@ -129,6 +131,15 @@ def write_outputs(stage: Stage, folder: Path, accuracy: float) -> None:
             record |= {"tokens_seen": 90.0 * done}
             file.write(json.dumps(record) + "\n")
             file.write(json.dumps({"step": step, "eval/task/loss": loss}) + "\n")
+
+
+def save_about(stage: Stage, folder: Path, **about) -> Path:
+    """A last checkpoint of a training stage, with what it says of itself and without arrays."""
+    path = folder / "checkpoints" / f"checkpoint_{stage.total_steps}"
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+        sealed = {"content": about, "sha256": content_sha256(about)}
+        checkpointer.save(path / "about", sealed)
+    return path
 
 
 def made(stage: Stage, accuracy: float, *, examples: int = 60):

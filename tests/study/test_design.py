@@ -1,5 +1,7 @@
 """A study's axes."""
 
+import re
+
 import pytest
 
 from archobj_jax.errors import UserError
@@ -52,11 +54,52 @@ def test_chains_of_grids_and_chains_given_are_each_there_once():
         ({"bindings": {"pretraining": ()}}, "Did you mean 'pretrain'"),
         ({"evaluations": (Evaluation("a", "f"), Evaluation("a", "g"))}, "the same name"),
         ({"evaluations": (Evaluation("T0 a", "f"), Evaluation("t0-a", "g"))}, "the same name"),
+        ({"evaluations": (Evaluation("X", "f"), Evaluation("X data sets", "g"))}, "the same name"),
+        ({"evaluations": (Evaluation("x_prompts", "f"), Evaluation("X", "g"))}, "the same name"),
+        ({"bindings": ("A=1",)}, r"expected a dict .* such as \{'train': \('NAME=VALUE',\)\}"),
     ],
 )
 def test_a_mistake_in_a_study_is_told(changes, message):
     with pytest.raises(UserError, match=message):
         Study(**({"name": "s", "sizes": ("tiny",), "chains": ("CD:FLM 1B",)} | changes))
+
+
+@pytest.mark.parametrize(
+    ("made", "changes", "message"),
+    [
+        (Study, {"sizes": "tiny"}, "Study.sizes = 'tiny': expected a tuple, such as ('tiny',)."),
+        (Study, {"seeds": 0}, "Study.seeds = 0: expected a tuple, such as (0,)."),
+        (Study, {"seeds": ("0",)}, "Study.seeds = ('0',): expected a tuple, such as (0,)."),
+        (Study, {"chains": "CD:FLM 1B"}, "expected a tuple, such as ('CD:FLM 1B',)."),
+        (Study, {"grids": Grid()}, "expected a tuple, such as (@design.Grid(),)."),
+        (Study, {"evaluations": (Evaluation,)}, "such as (@design.Evaluation(),)."),
+        (Study, {"gin_files": "c4.gin"}, "Study.gin_files = 'c4.gin': expected a tuple"),
+        (Study, {"bindings": {"train": "A=1"}}, "Study.bindings['train'] = 'A=1': expected a"),
+        (Evaluation, {"after": "pretrain"}, "Evaluation.after of E = 'pretrain': expected a tuple"),
+        (Evaluation, {"bindings": "A=1"}, "Evaluation.bindings of E = 'A=1': expected a tuple"),
+        (Grid, {"architectures": "CD"}, "Grid.architectures = 'CD': expected a tuple"),
+        (Grid, {"objectives": "LM"}, "Grid.objectives = 'LM': expected a tuple"),
+        (Grid, {"budgets": "1B"}, "Grid.budgets = '1B': expected a tuple, such as ('1B',)."),
+    ],
+)
+def test_one_where_a_tuple_is_expected_is_told_with_the_tuple(made, changes, message):
+    needed = {
+        Study: {"name": "s", "sizes": ("tiny",), "chains": ("CD:FLM 1B",)},
+        Evaluation: {"name": "E", "gin_file": "f.gin"},
+        Grid: {},
+    }
+    with pytest.raises(UserError, match=re.escape(message)):
+        made(**(needed[made] | changes))
+
+
+@pytest.mark.parametrize(
+    ("beside", "hint"),
+    [("t0", " Did you mean 'T0'?"), ("eai", " Did you mean 'EAI'?"), ("GLUE", "")],
+)
+def test_an_average_that_the_paper_has_not_is_told(beside, hint):
+    with pytest.raises(UserError) as told:
+        Evaluation("E", "f.gin", beside=beside)
+    assert str(told.value).endswith(f"= {beside!r}: expected T0 or EAI, or None.{hint}")
 
 
 def test_an_evaluation_after_an_unknown_kind_of_stage_is_told():

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from archobj_jax.errors import MachineError
 from archobj_jax.study import execution
 
 
@@ -139,3 +140,23 @@ def test_a_process_that_outlives_its_runner_keeps_the_lock(tmp_path):
         assert ended.exists()
     assert waits
     assert not waits[0]
+
+
+def test_whether_a_stage_is_at_work_is_seen_without_making_or_keeping_anything(tmp_path):
+    folder = tmp_path / "stage"
+    assert not execution.is_at_work(folder)
+    assert not folder.exists()
+    with execution.only_one(folder, None):
+        assert execution.is_at_work(folder)
+    assert not execution.is_at_work(folder)
+    with execution.only_one(folder, None):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(MachineError, match="file/stage cannot be written"),
+        execution.only_one(tmp_path / "file" / "stage", None),
+    ):
+        pass

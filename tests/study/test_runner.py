@@ -15,7 +15,7 @@ from archobj_jax.errors import UserError
 from archobj_jax.study import changes, execution, status, submitting
 from archobj_jax.study.runner import Runner
 from archobj_jax.study.store import Store
-from tests.study.synthetic import CHAINS, FakeArchobj, graph, made, study, write_outputs
+from tests.study.synthetic import CHAINS, FakeArchobj, graph, made, save_about, study, write_outputs
 
 ALL = 12  # six training stages and their evaluations
 
@@ -62,7 +62,7 @@ def test_a_stage_that_another_study_ran_is_not_run_again(store):
 def test_a_stage_done_by_a_command_that_was_submitted_counts_as_done(store):
     of = graph(study())
     first = next(iter(of))
-    (store.path(first, "checkpoints") / "checkpoint_30").mkdir(parents=True)
+    save_about(first, Path(store.folder(first)))
     assert store.state(first, of) == "done"
     assert run(of, store)[0][0] != first.folder
 
@@ -83,13 +83,33 @@ def test_a_stage_that_was_cut_off_between_its_last_save_and_evaluation_goes_on(s
 
 
 def test_a_last_checkpoint_that_was_cut_off_in_a_bucket_is_not_done(store, monkeypatch):
-    monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda _: True)
     first = next(iter(graph(study())))
-    last = store.path(first, "checkpoints") / "checkpoint_30"
-    last.mkdir(parents=True)
+    last = save_about(first, Path(store.folder(first)))
+    monkeypatch.setattr(gcs_utils, "is_gcs_path", lambda _: True)
+    (last / "about" / "commit_success.txt").write_text("")
     assert not store.is_done(first)
     (last / "commit_success.txt").write_text("")
     assert store.is_done(first)
+
+
+def test_a_stage_stopped_at_its_last_step_before_its_only_evaluation_is_not_done(store):
+    first = next(iter(graph(study())))
+    folder = Path(store.folder(first))
+    save_about(first, folder, evaluation_due=True)
+    losses = '{"step": 30, "loss": 2.5}\n'
+    (folder / "metrics.jsonl").write_text(losses)
+    assert not store.is_done(first)
+    (folder / "metrics.jsonl").write_text(losses + '{"step": 30, "eval/task/loss": 2.5}\n')
+    assert store.is_done(first)
+
+
+def test_a_stage_whose_last_checkpoint_is_damaged_is_not_done(store):
+    first = next(iter(graph(study())))
+    last = save_about(first, Path(store.folder(first)))
+    assert store.is_done(first)
+    for path in (last / "about").iterdir():
+        path.write_text("{")
+    assert not store.is_done(first)
 
 
 @pytest.mark.parametrize(("failed", "complete"), [({}, True), ({"task": "no data"}, False)])
@@ -221,6 +241,85 @@ def test_beside_others_what_failed_for_good_in_anothers_hands_is_told_and_not_tr
     )
 
 
+def test_an_accident_of_ours_is_no_failure_of_the_stage(store):
+    of = graph(study())
+    first = next(iter(of))
+    calm = runner(of, store, FakeArchobj(of, store), beside_others=True)
+
+    def accident(arguments, **_):
+        raise OSError("no more processes")
+
+    with pytest.raises(OSError, match="no more processes"):
+        runner(of, store, accident).run()
+    assert store.attempts(first) == []
+    assert store.state(first, of) == "begun"
+    calm.run()
+    assert store.is_done(first)
+
+
+def attempt_of_another(store, stage, status, *, started, seconds, stopped=False):
+    log = Path(store.folder(stage)) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    made = {"started": started, "log_from": log.stat().st_size if log.exists() else 0}
+    with log.open("a") as file:
+        file.write(f"archobj: error: {status} at {started:.0f}\n")
+    made |= {"status": status, "seconds": seconds, "stopped": stopped}
+    store.add_attempt(stage, made)
+
+
+def test_what_was_begun_before_us_and_failed_after_is_not_tried_again(store):
+    of = graph(study(chains=CHAINS[1:2]))
+    first = next(iter(of))
+    calm = runner(of, store, fake := FakeArchobj(of, store), beside_others=True)
+    attempt_of_another(store, first, 2, started=calm.began - 3600, seconds=3660)
+    with pytest.raises(UserError, match="exit status 2"):
+        calm.run()
+    assert fake.runs == []
+
+
+def test_what_failed_before_we_began_is_tried_again(store):
+    of = graph(study(chains=CHAINS[1:2]))
+    calm = runner(of, store, FakeArchobj(of, store), beside_others=True)
+    attempt_of_another(store, next(iter(of)), 2, started=calm.began - 3600, seconds=3000)
+    calm.run()
+
+
+def test_beside_others_a_passing_failure_is_tried_three_times_all_together(store):
+    of = graph(study())
+    fakes = [FakeArchobj(of, store, failures={"nd-mlm_tiny": [74] * 9}) for _ in range(3)]
+    for each in [runner(of, store, fake, beside_others=True) for fake in fakes]:
+        with pytest.raises(UserError, match="exit status 74"):
+            each.run()
+    runs = [name for fake in fakes for name in fake.runs if name.startswith("nd-mlm_tiny")]
+    assert len(runs) == 3
+
+
+def test_what_another_was_told_to_stop_counts_as_no_failure(store):
+    of = graph(study(chains=CHAINS[1:2]))
+    first = next(iter(of))
+    fake = FakeArchobj(of, store, failures={first.folder: [74, 74]})
+    calm = runner(of, store, fake, beside_others=True)
+    for ended in (75, 130, 130):
+        attempt_of_another(store, first, ended, started=calm.began, seconds=1, stopped=True)
+    calm.run()
+    assert fake.runs.count(first.folder) == 3
+
+
+def test_a_failure_in_anothers_hands_is_explained_by_the_last_attempt_alone(store):
+    of = graph(study(chains=CHAINS[1:2]))
+    first = next(iter(of))
+    calm = runner(of, store, FakeArchobj(of, store), beside_others=True)
+    attempt_of_another(store, first, 2, started=calm.began - 3600, seconds=3000)
+    with store.path(first, "log.txt").open("a") as file:
+        at = file.tell()
+        file.write("Traceback\n")
+    made = {"started": calm.began, "seconds": 1, "status": 1, "stopped": False, "log_from": at}
+    store.add_attempt(first, made)
+    with pytest.raises(UserError, match=r"exit status 1\n  Traceback") as told:
+        calm.run()
+    assert "archobj: error: 2" not in str(told.value)
+
+
 def test_told_to_stop_it_stops_and_keeps_what_was_begun(store):
     of = graph(study())
 
@@ -274,8 +373,19 @@ def test_a_stage_that_runs_again_after_a_failure_is_not_called_failed(store):
 
     with pytest.raises(UserError):
         runner(of, store, looks).run()
-    assert states == ["begun"]
+    assert states == ["running"]
     assert store.state(stage, of) == "failed"
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "evaluate"])
+def test_a_stage_at_work_is_running_before_it_has_written_anything_and_then_begun(store, kind):
+    of = graph(study())
+    stage = next(each for each in of if each.kind == kind)
+    with execution.only_one(Path(store.folder(stage)), None):
+        store.begin(stage, of, started=time.time())
+        assert store.state(stage, of) == "running"
+        assert "1 running" in status.status_table(of, store)
+    assert store.state(stage, of) == "begun"
 
 
 def test_states_are_told_with_step_loss_and_time_left(store):

@@ -15,9 +15,14 @@ from archobj_jax.study.report.tables import Link, Tokens
 from archobj_jax.study.store import Store
 from archobj_jax.training.reporting import write_text
 
+_ENDINGS = (".html", ".md", ".svg", ".csv")
+"""Of the report's files; others in its folder are none of ours."""
+
 
 def write_report(study: Study, graph: Graph, store: Store) -> str:
     """Writes STORE/studies/<name>/report; returns the answer, and where it is, in words.
+
+    Files of an earlier report that this one has not are removed.
 
     Raises:
       UserError: no training stage is done.
@@ -28,8 +33,12 @@ def write_report(study: Study, graph: Graph, store: Store) -> str:
         raise UserError(f"no stage of {study.name} is done, so there is nothing to report.")
     made = sections(evidence)
     folder = epath.Path(store.study_folder(study.name)) / "report"
-    for name, content in files(study.name, made).items():
+    written = files(study.name, made)
+    for name, content in written.items():
         write_text(folder / name, content)
+    for path in list(folder.iterdir()):
+        if path.name not in written and path.suffix in _ENDINGS and not path.is_dir():
+            path.unlink()
     return "\n".join(
         ["", *made[0].text, "", f"report: {folder}/index.html (report.md, CSVs, SVGs)"]
     )
