@@ -88,6 +88,11 @@ class Evaluation:
             inference = InferenceEvaluator.of(infer_eval, blueprint, num_examples=examples)
         return cls(period, held_out, inference)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to evaluate on."""
+        return self.held_out is None and self.inference is None
+
     def evaluate(self, params: Any, step: int) -> tuple[dict[str, float], float | None]:
         """Values named `eval/<task>/<name>` and `infer_eval/<task>/<name>`, and the mean loss.
 

@@ -121,7 +121,7 @@ class TrainingLoop:
         else:
             report.progress(number, "" if meter.loss is None else f"loss {meter.loss:.4f}")
         loss = None
-        evaluates = number % self.evaluation.period == 0 or last
+        evaluates = not self.evaluation.is_empty and (number % self.evaluation.period == 0 or last)
         if stopping:  # there may be little time: what is evaluated after it is not its loss
             self._save(number, state, meter, report, evaluation_due=evaluates)
         if evaluates:
