@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from archobj_jax.study.report.adaptation import tokens_to_reach
+from archobj_jax.study.report.speed_ups import tokens_to_reach
 from archobj_jax.training import restoring
 from archobj_jax.training.lineage import Stage, notation, stages_of
 

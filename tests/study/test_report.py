@@ -13,7 +13,7 @@ from scipy import stats
 
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation import results
-from archobj_jax.study.report import adaptation, answer, score_tables, stage_tables
+from archobj_jax.study.report import answer, score_tables, speed_ups, stage_tables
 from archobj_jax.study.report.comparing import rankings
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.scores import Score, difference, over_seeds
@@ -212,7 +212,7 @@ def test_chains_whose_notation_is_the_same_are_each_there_under_a_name_of_their_
 
 def test_the_speed_up_is_that_of_the_curves(tmp_path):
     """From scratch 8 - 0.1 a step ends at 5 after 30; adapted 4 - 0.2 a step is there at once."""
-    (found,) = adaptation.speed_ups(evidence(tmp_path))
+    (found,) = speed_ups.speed_ups(evidence(tmp_path))
     assert found.reached == {0: (3000.0, 100.0)}
     assert found.ratio == pytest.approx(30)
     assert found.interval is None
@@ -228,9 +228,9 @@ def test_noise_of_the_losses_makes_no_speed_up_of_a_run_beside_another_like_it()
             for _ in range(2)
         )
         loss = theirs[-1][1]
-        needed = adaptation.tokens_to_reach(ours, loss)
+        needed = speed_ups.tokens_to_reach(ours, loss)
         if needed is not None:
-            ratios.append(adaptation.tokens_to_reach(theirs, loss) / needed)
+            ratios.append(speed_ups.tokens_to_reach(theirs, loss) / needed)
     assert len(ratios) > 100
     assert np.exp(np.mean(np.log(ratios))) == pytest.approx(1.0, abs=0.1)
 
@@ -240,7 +240,7 @@ def test_an_adaptation_stands_beside_what_had_as_many_tokens_as_it_began_with(tm
         "ND:MLM 15 steps → ND:MLM 15 steps → ND:MLM 10 steps",
         "CD:FLM 30 steps → ND:MLM 10 steps",
     )
-    (found,) = adaptation.speed_ups(evidence(tmp_path, chains=chains))
+    (found,) = speed_ups.speed_ups(evidence(tmp_path, chains=chains))
     assert found.scratch.name == "ND:MLM (3K)"
 
 
@@ -252,7 +252,7 @@ def test_adapted_models_are_ranked_beside_the_same_pair_from_scratch(tmp_path):
 def test_the_speed_up_of_an_adaptation_in_two_legs_is_over_both(tmp_path):
     chains = ("ND:MLM 50 steps", "CD:FLM 30 steps → ND:MLM 4 steps → ND:MLM 10 steps")
     made = evidence(tmp_path, chains=chains)
-    _, found = adaptation.speed_ups(made)
+    _, found = speed_ups.speed_ups(made)
     assert found.adapted.any.total_steps == 44
     # From scratch 8 - 5 = 3; the legs are at 3.2 after 400 tokens, and at 3.0 after 400 + 500.
     assert found.reached == {0: (5000.0, pytest.approx(900.0))}
@@ -268,7 +268,7 @@ def test_without_the_loss_after_the_last_step_no_earlier_one_is_taken(tmp_path, 
     path.write_text("\n".join(path.read_text().splitlines()[:-1]))
     assert made.curve(stage)
     assert made.last_loss(stage) is None
-    (found,) = adaptation.speed_ups(made)
+    (found,) = speed_ups.speed_ups(made)
     assert set(found.reached) == {0}
     assert (found.ratio, found.interval) == (None, None)
     name = made.name(stage)
@@ -291,7 +291,7 @@ def test_where_nothing_was_held_out_it_is_told_and_no_curve_is_drawn(tmp_path):
             path = made.store.path(stage, "metrics.jsonl")
             lines = path.read_text().splitlines()
             path.write_text("\n".join(line for line in lines if "eval/" not in line))
-    found = list(adaptation.speed_ups(made))
+    found = list(speed_ups.speed_ups(made))
     section = sections._adaptation(made, found, [])
     assert section.figures == []
     assert "has no held-out loss" in answer.answer(made, [], [], found)[-1]
@@ -299,10 +299,10 @@ def test_where_nothing_was_held_out_it_is_told_and_no_curve_is_drawn(tmp_path):
 
 def test_the_tokens_to_reach_a_loss_lie_on_a_straight_line():
     curve = [(0.0, 5.0), (10.0, 3.0), (20.0, 3.5), (30.0, 1.0)]
-    assert adaptation.tokens_to_reach(curve, 4.0) == 5.0
-    assert adaptation.tokens_to_reach(curve, 2.0) == pytest.approx(26.0)
-    assert adaptation.tokens_to_reach(curve, 6.0) == 0.0
-    assert adaptation.tokens_to_reach(curve, 0.5) is None
+    assert speed_ups.tokens_to_reach(curve, 4.0) == 5.0
+    assert speed_ups.tokens_to_reach(curve, 2.0) == pytest.approx(26.0)
+    assert speed_ups.tokens_to_reach(curve, 6.0) == 0.0
+    assert speed_ups.tokens_to_reach(curve, 0.5) is None
 
 
 def test_the_curve_from_scratch_goes_on_over_the_stages_of_one_pretraining(tmp_path):
@@ -348,7 +348,7 @@ class TestFiles:
     def test_cells_of_tokens_carry_their_number_for_sorting(self, made):
         assert '<td data-value="3000">3K</td>' in made["index.html"]
         assert '<td data-value="100.0">100</td>' in made["index.html"]  # of the speed-up
-        assert next(csv.DictReader(io.StringIO(made["stages.csv"])))["tokens"] == "3K"
+        assert next(csv.DictReader(io.StringIO(made["stages.csv"])))["tokens"] == "3000"
 
     def test_markdown_says_what_the_page_says(self, made):
         for text in ("After MTF, ND:MLM", "in 30.0 times fewer tokens", "Kendall"):
@@ -427,7 +427,7 @@ def test_of_one_seed_every_sentence_says_what_its_interval_leaves_out(tmp_path):
         made,
         rankings(made, "pretrain"),
         rankings(made, "finetune"),
-        list(adaptation.speed_ups(made)),
+        list(speed_ups.speed_ups(made)),
     )
     assert len(sentences) == 3
     assert all("one seed" in sentence for sentence in sentences)
@@ -448,7 +448,7 @@ def test_of_one_seed_every_sentence_says_what_its_interval_leaves_out(tmp_path):
 )
 def test_only_a_speed_up_above_1_is_called_a_saving(tmp_path, ratios, told):
     made = evidence(tmp_path)
-    (found,) = adaptation.speed_ups(made)
+    (found,) = speed_ups.speed_ups(made)
     reached = {seed: (ratio * 100.0, 100.0) for seed, ratio in enumerate(ratios)}
     *_, last = answer.answer(made, [], [], [dataclasses.replace(found, reached=reached)])
     assert told in last
@@ -458,7 +458,7 @@ def test_only_a_speed_up_above_1_is_called_a_saving(tmp_path, ratios, told):
 def test_an_adaptation_that_does_not_get_there_is_told_so(tmp_path):
     chains = ("ND:MLM 70 steps", "CD:FLM 30 steps → ND:MLM 10 steps")  # 8 - 7 = 1 against 4 - 2
     made = evidence(tmp_path, chains=chains)
-    *_, last = answer.answer(made, [], [], list(adaptation.speed_ups(made)))
+    *_, last = answer.answer(made, [], [], list(speed_ups.speed_ups(made)))
     assert last == (
         "CD:FLM (3K) → ND:MLM (1K) did not reach the held-out loss of ND:MLM (7K) in 1 of 1 seeds."
     )

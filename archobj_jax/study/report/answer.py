@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from archobj_jax.study.graph import Legs
-from archobj_jax.study.report.adaptation import SpeedUp
 from archobj_jax.study.report.comparing import Ranking, Scored, alike
 from archobj_jax.study.report.evidence import Evidence
+from archobj_jax.study.report.speed_ups import SpeedUp
 from archobj_jax.training.lineage import counted
 
 

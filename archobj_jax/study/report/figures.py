@@ -13,10 +13,10 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from archobj_jax.study.report.adaptation import SpeedUp
 from archobj_jax.study.report.comparing import Ranking
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.paper import Agreement
+from archobj_jax.study.report.speed_ups import SpeedUp
 from archobj_jax.training.lineage import counted
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from archobj_jax.study.report.adaptation import PAPER as PAPER_SPEED_UPS
-from archobj_jax.study.report.adaptation import SpeedUp
 from archobj_jax.study.report.comparing import Ranking
 from archobj_jax.study.report.evidence import Chain, Evidence
 from archobj_jax.study.report.paper import Agreement
+from archobj_jax.study.report.speed_ups import PAPER as PAPER_SPEED_UPS
+from archobj_jax.study.report.speed_ups import SpeedUp
 from archobj_jax.study.report.stage_tables import anchor
 from archobj_jax.study.report.tables import Cell, Link, Table, Tokens, bounds, figure
 

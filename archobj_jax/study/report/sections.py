@@ -12,10 +12,10 @@ from archobj_jax.study.report import (
     score_tables,
     stage_tables,
 )
-from archobj_jax.study.report.adaptation import SpeedUp, speed_ups
 from archobj_jax.study.report.comparing import Ranking, rankings
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.figures import Figure
+from archobj_jax.study.report.speed_ups import SpeedUp, speed_ups
 from archobj_jax.study.report.tables import Table
 from archobj_jax.training.lineage import counted
 

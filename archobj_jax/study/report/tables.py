@@ -58,11 +58,14 @@ class Table:
     anchors: Sequence[str] = ()
 
     def csv(self) -> str:
-        """The table as CSV, links as their text."""
+        """The table as CSV, links as their text and tokens to the last one."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.header)
-        writer.writerows([str(cell) for cell in row] for row in self.rows)
+        writer.writerows(
+            [f"{cell.number:.0f}" if isinstance(cell, Tokens) else str(cell) for cell in row]
+            for row in self.rows
+        )
         return text.getvalue()
 
     def markdown(self) -> str:
