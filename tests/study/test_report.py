@@ -291,6 +291,7 @@ def test_where_nothing_was_held_out_it_is_told_and_no_curve_is_drawn(tmp_path):
             path = made.store.path(stage, "metrics.jsonl")
             lines = path.read_text().splitlines()
             path.write_text("\n".join(line for line in lines if "eval/" not in line))
+            made.store.finish(stage)
     found = list(speed_ups.speed_ups(made))
     section = sections._adaptation(made, found, [])
     assert section.figures == []
