@@ -1,12 +1,13 @@
 """`archobj study run`: stage after stage, going on where it was, past branches that fail."""
 
 import dataclasses
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from archobj_jax.errors import MACHINE_ERROR, PREEMPTED, UserError
+from archobj_jax.errors import INTERRUPTED, MACHINE_ERROR, PREEMPTED, UserError
 from archobj_jax.study import execution
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.study.progress import Progress
@@ -180,7 +181,7 @@ class Runner:
 
     def _stopped(self, stage: Stage, ended: int) -> str:
         """How a stage ended that was told to stop, and what it goes on from."""
-        how = f"stopped with {_how(ended)}"
+        how = f"stopped {_BY.get(ended, f'with {_how(ended)}')}"
         if stage.evaluation is not None or ended == 0:
             return how
         newest = self.store.newest_step(stage)
@@ -205,6 +206,15 @@ class Runner:
 
 def _passing(status: int) -> bool:
     return status in (MACHINE_ERROR, PREEMPTED) or status < 0 or status >= 128
+
+
+_BY = {
+    INTERRUPTED: "by Ctrl-C",
+    -signal.SIGINT: "by Ctrl-C",
+    PREEMPTED: "by SIGTERM",
+    -signal.SIGTERM: "by SIGTERM",
+}
+"""How a stage ended that was told to stop, by its status."""
 
 
 def _how(status: int) -> str:

@@ -335,8 +335,9 @@ def test_told_to_stop_it_stops_and_keeps_what_was_begun(store):
 @pytest.mark.parametrize(
     ("kept", "ended", "told"),
     [
-        ([10, 20], 75, "stopped with exit status 75, checkpoint at step 20 of 30"),
-        ([], -15, "stopped with signal 15, no checkpoint yet"),
+        ([10, 20], 75, "stopped by SIGTERM, checkpoint at step 20 of 30"),
+        ([], 130, "stopped by Ctrl-C, no checkpoint yet"),
+        ([], -15, "stopped by SIGTERM, no checkpoint yet"),
     ],
 )
 def test_told_to_stop_it_says_how_the_stage_ended_and_what_it_has(store, kept, ended, told):
