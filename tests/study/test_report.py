@@ -14,7 +14,7 @@ from scipy import stats
 from archobj_jax.errors import UserError
 from archobj_jax.evaluation import results
 from archobj_jax.study.report import answer, score_tables, speed_ups, stage_tables
-from archobj_jax.study.report.comparing import rankings
+from archobj_jax.study.report.comparing import alike, rankings
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.scores import Score, difference, over_seeds
 from archobj_jax.study.store import Store
@@ -420,6 +420,13 @@ def test_the_question_says_how_budgets_were_matched(tmp_path):
         assert "on different numbers of tokens" in answer.question(other)
     marks = ("CD:FLM 30 steps → CD:FLM 30 steps", "ND:MLM 30 steps → ND:MLM 30 steps")
     assert "on as many tokens" in answer.question(evidence(tmp_path / "marks", chains=marks))
+
+
+def test_budgets_are_alike_within_what_whole_steps_allow():
+    assert alike([100.0, 101.0])
+    assert not alike([100.0, 102.0])
+    assert alike([2.951e11, 3.021e11], step=1.28e10)
+    assert not alike([2.8e11, 3.021e11], step=1.28e10)
 
 
 def test_of_one_seed_every_sentence_says_what_its_interval_leaves_out(tmp_path):

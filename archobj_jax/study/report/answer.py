@@ -45,16 +45,20 @@ def _matched(evidence: Evidence) -> str:
 
     Chains of a size that have as many legs are compared, each with all before it.
     """
-    groups: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    groups: dict[tuple[str, int], list[tuple[int, float, float]]] = {}
     for stage in evidence.graph:
         if stage.kind == "pretrain":
             operations = sum(each.flops for each in (stage, *evidence.graph.ancestors(stage)))
             group = groups.setdefault((stage.size, len(stage.legs)), [])
-            group.append((stage.pretraining_tokens, operations))
+            rounding = stage.flops / stage.legs[-1][1] if "FLOPs" in stage.budgets[-1] else 0.0
+            group.append((stage.pretraining_tokens, operations, rounding))
     if len({stage.pairs for stage in evidence.graph if stage.kind == "pretrain"}) < 2:
         return ""
     tokens = all(alike([each[0] for each in group]) for group in groups.values())
-    flops = all(alike([each[1] for each in group]) for group in groups.values())
+    flops = all(
+        alike([each[1] for each in group], max(each[2] for each in group))
+        for group in groups.values()
+    )
     ways = [
         *(["on as many tokens (the paper's way)"] if tokens else []),
         *(["with as many FLOPs"] if flops else []),

@@ -137,9 +137,9 @@ def rankings(evidence: Evidence, kind: str) -> list[Ranking]:
     return found
 
 
-def alike(numbers: Sequence[float]) -> bool:
-    """Whether budgets are the same but for whole steps: within 1%."""
-    return max(numbers) - min(numbers) <= 0.01 * max(numbers)
+def alike(numbers: Sequence[float], step: float = 0.0) -> bool:
+    """Whether budgets are the same but for whole steps: within 1%, or the longest `step`."""
+    return max(numbers) - min(numbers) <= max(0.01 * max(numbers), step)
 
 
 def _budgets(chain: Chain) -> Iterator[str | int]:
