@@ -1,6 +1,7 @@
 """What a run of a study will do, and what became of the stages of its last run."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -15,36 +16,87 @@ _MOST = 4
 def summary(graph: Graph, store: Store) -> str:
     """Lines: what is kept, what is to be run, what takes another's place, what is no longer asked.
 
-    A stage takes another's place if it has its chain, size, seed and evaluation, and another
+    A stage takes another's place if it has its pairs, size, seed and evaluation, and another
     fingerprint; the old one stays where it is, and is taken up again if the edit is undone.
     """
-    before = store.last_graph(graph.name)
+    numbers = {stage.fingerprint: number for number, stage in enumerate(graph, start=1)}
     asked = store.ever_asked(graph.name)
+    kept = [stage for stage in graph if store.is_done(stage)]
+    others = [numbers[each.fingerprint] for each in kept if each.fingerprint not in asked]
+    new = [stage for stage in graph if stage not in kept]
+    lines = [f"{graph.name}: {len(graph)} stages, {len(kept)} done, {len(new)} to run."]
+    if others:
+        lines.append(f"  run by another study, and reused: {_ranges(others)}.")
+    lines += [
+        f"  to run: {numbers[stage.fingerprint]}. {stage.kind}: {stage.label}{_steps(stage)}"
+        for stage in new
+    ]
+    lines += _superseded(graph, store)
+    lines += [f"  note: {note}" for note in graph.notes]
+    return "\n".join(lines)
+
+
+def _superseded(graph: Graph, store: Store) -> list[str]:
+    """What the last run of the study asked for and this one does not, and why."""
+    before = store.last_graph(graph.name)
     old = {
         about["place"]: about
         for fingerprint, about in before.items()
         if fingerprint not in graph.stages
         and epath.Path(f"{store.root}/stages/{about['folder']}").exists()
     }
-    kept = [stage for stage in graph if store.is_done(stage)]
-    elsewhere = sum(stage.fingerprint not in asked for stage in kept)
-    new = [
-        f"{number}. {stage.kind}: {stage.label}{_steps(stage)}"
-        for number, stage in enumerate(graph, start=1)
-        if not store.is_done(stage)
-    ]
-    superseding = {stage.place: stage for stage in graph if stage.place in old}
-    lines = [f"{graph.name}: {len(graph)} stages, {len(kept)} done, {len(new)} to run."]
-    if kept and elsewhere:
-        lines.append(f"  {elsewhere} of those done were run by another study; they are reused.")
-    lines += [f"  to run: {each}" for each in new]
-    for place, stage in superseding.items():
-        lines.append(f"  superseded: {stage.label}: {'; '.join(_why(stage, old[place], graph))}")
-        lines.append(f"    the old one stays: {store.root}/stages/{old[place]['folder']}")
-    gone = sorted(about["label"] for place, about in old.items() if place not in superseding)
-    lines += [f"  no longer asked for (stays): {label}" for label in gone]
-    lines += [f"  note: {note}" for note in graph.notes]
-    return "\n".join(lines)
+    instead = {stage.place: stage for stage in graph if stage.place in old}
+    new = [stage for stage in graph if stage.fingerprint not in before]
+    for place in sorted(old.keys() - instead.keys()):
+        free = [stage for stage in new if stage not in instead.values()]
+        alike = (stage for stage in free if _unbudgeted(stage.place) == _unbudgeted(place))
+        if found := next(alike, None):
+            instead[place] = found
+    lines, evaluations = [], 0
+    for place, about in old.items():
+        if place not in instead:
+            continue
+        stage = instead[place]
+        own = list(_why(about, stage))
+        if stage.evaluation is not None and not own:
+            evaluations += 1
+            continue
+        why = [*_budgets(place, stage.place), *own]
+        if not why:
+            parent = graph.parent(stage)
+            why = [
+                f"what it starts from changed ({parent.label})" if parent else "its length changed"
+            ]
+        lines.append(f"  superseded: {about['label']}: {'; '.join(why)}")
+        lines.append(f"    the old one stays: {store.root}/stages/{about['folder']}")
+    if evaluations:
+        lines.append(f"  superseded with what they evaluate (stay): {evaluations} evaluations")
+    gone = sorted(about["label"] for place, about in old.items() if place not in instead)
+    return lines + [f"  no longer asked for (stays): {label}" for label in gone]
+
+
+def _unbudgeted(place: str) -> list[object]:
+    """A `Stage.place` without the budgets."""
+    chain, *rest = json.loads(place)
+    return [[pair for pair, _ in chain], *rest]
+
+
+def _budgets(before: str, now: str) -> Iterator[str]:
+    """How the budgets of two places differ that are alike without them."""
+    for (pair, old), (_, new) in zip(json.loads(before)[0], json.loads(now)[0], strict=True):
+        if old != new:
+            yield f"budget of {pair}: {old} -> {new}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as `1-4, 6`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if run[1:] else f"{run[0]}" for run in runs)
 
 
 def _steps(stage: Stage) -> str:
@@ -54,13 +106,11 @@ def _steps(stage: Stage) -> str:
     return f", {stage.total_steps - stage.start_step:,} steps"
 
 
-def _why(stage: Stage, old: dict[str, str], graph: Graph) -> Iterator[str]:
+def _why(old: Mapping[str, str], stage: Stage) -> Iterator[str]:
+    """What of the stage itself is another than it was."""
     changed = changed_bindings(old["config"], stage.config)
     yield from changed[:_MOST]
     if more := changed[_MOST:]:
         yield f"{len(more)} more bindings"
     if old["data"] != stage.data:
         yield "its data are others"
-    if not changed and old["data"] == stage.data:
-        parent = graph.parent(stage)
-        yield f"what it starts from changed ({parent.label})" if parent else "its length changed"

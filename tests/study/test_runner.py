@@ -424,7 +424,33 @@ def test_a_run_says_what_is_new_and_what_an_edit_supersedes_and_why(store):
 def test_stages_of_another_study_are_told_to_be_reused(store):
     run(graph(study(chains=CHAINS[:1], name="first")), store)
     text = changes.summary(graph(study(name="second")), store)
-    assert "4 of those done were run by another study; they are reused" in text
+    assert "\n  run by another study, and reused: 1-4.\n" in text
+
+
+def test_an_edit_of_a_budget_is_told_as_that_and_not_as_stages_of_their_own(store):
+    of = graph(study())
+    store.keep_graph(of)
+    run(of, store)
+    shorter = tuple(chain.replace("ND:MLM 10 steps", "ND:MLM 5 steps") for chain in CHAINS)
+    lines = changes.summary(graph(study(chains=shorter)), store).splitlines()
+    adapted, finetuned = (
+        f"  superseded: CD:FLM (3K) → ND:MLM (1K){end}, tiny, seed 0: "
+        "budget of ND:MLM: 10 steps -> 5 steps"
+        for end in ("", " → ND:MTF (1K)")
+    )
+    assert [line for line in lines if "superseded:" in line] == [adapted, finetuned]
+    assert lines[lines.index(adapted) + 1].startswith("    the old one stays: ")
+    assert lines[-1] == "  superseded with what they evaluate (stay): 2 evaluations"
+
+
+def test_a_budget_that_others_keep_beside_a_changed_one_is_not_taken_for_it(store):
+    store.keep_graph(of := graph(study(chains=("CD:FLM 10 steps", "CD:FLM 20 steps"))))
+    run(of, store)
+    text = changes.summary(graph(study(chains=("CD:FLM 20 steps", "CD:FLM 40 steps"))), store)
+    assert "superseded: CD:FLM (1K), tiny, seed 0: budget of CD:FLM: 10 steps -> 40 steps" in text
+    text = changes.summary(graph(study(chains=("CD:FLM 20 steps",))), store)
+    assert "no longer asked for (stays): CD:FLM (1K), tiny, seed 0" in text
+    assert "superseded" not in text
 
 
 def test_a_study_knows_its_own_stages_when_an_edit_is_undone(store):
