@@ -16,6 +16,7 @@ PAIRS = ("CD:FLM", "CD:MLM", "ND:PLM", "ND:MLM", "ED:PLM", "ED:MLM")
 MTF = "MTF"
 _MTF_PAIRS = ("CD:MTF", "ND:MTF", "ED:MTF")
 _ARROW = re.compile("→|->")
+_NO_ARROW = re.compile("[=~-]{2,}>|[=~]>|[⇒⟶➔➝]|(?<!-)>")
 _LEG = re.compile(r"(\w+:\w+)\s+\(?([^()]+)\)?")
 
 
@@ -44,6 +45,8 @@ def parse(text: str) -> tuple[Leg, ...]:
       UserError: an unknown pair, a missing budget, MTF that is not the last stage or the first.
     """
     where = f"chain '{text}'"
+    if wrong := _NO_ARROW.search(text):
+        raise UserError(f"{where} has '{wrong[0]}'; the arrow is → or ->.")
     legs = tuple(_leg(part.strip(), where) for part in _ARROW.split(text))
     if legs[0].objective == MTF:
         raise UserError(f"{where} begins with {legs[0].pair}; MTF goes on from pretraining.")
@@ -61,9 +64,19 @@ def _leg(part: str, where: str) -> Leg:
         )
     pair, known = found[1], (*PAIRS, *_MTF_PAIRS)
     if pair not in known:
-        hint = did_you_mean(pair, known, count=1) or f" Pairs are {', '.join(known)}."
-        raise UserError(f"{where}: there is no pair '{pair}'.{hint}")
+        raise UserError(f"{where}: there is no pair '{pair}'.{_hint(pair, known)}")
     return Leg(pair, Budget.parse(found[2], where=where))
+
+
+def _hint(pair: str, known: Sequence[str]) -> str:
+    """The pair that is meant, or those of its architecture, or all."""
+    if pair.upper() in known:
+        return f" Did you mean '{pair.upper()}'?"
+    architecture, _, objective = pair.partition(":")
+    own = [each for each in known if each.startswith(f"{architecture}:")]
+    if own and objective in {each.partition(":")[2] for each in known}:
+        return f" Pairs of {architecture} are {', '.join(own)}."
+    return did_you_mean(pair, known, count=1) or f" Pairs are {', '.join(known)}."
 
 
 def kind(legs: Sequence[Leg]) -> Kind:
