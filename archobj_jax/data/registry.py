@@ -39,8 +39,7 @@ def find(name: str, module: Modules = None) -> seqio.Task | seqio.Mixture:
     """
     _leave_accelerators_alone()
     modules = _imported(module)
-    names = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
-    if name not in names:
+    if name not in (names := _names()):
         raise UserError(
             f"no task or mixture is named '{name}' (MIXTURE_OR_TASK_NAME)."
             f"{_explained(name, modules) or did_you_mean(name, names) or _listed(names)} Tasks of "
@@ -59,6 +58,17 @@ def needed(name: str, module: Modules = None) -> str:
     """
     _leave_accelerators_alone()
     return _explained(name, _imported(module)).strip()
+
+
+def registered(name: str, module: Modules = None) -> bool:
+    """Whether this machine has a task or mixture `name`.
+
+    Raises:
+      UserError: a module cannot be found or fails.
+    """
+    _leave_accelerators_alone()
+    _imported(module)
+    return name in _names()
 
 
 def module_names(module: Modules) -> tuple[str, ...]:
@@ -142,6 +152,10 @@ def vocabulary(task: seqio.Task) -> seqio.Vocabulary:
 def step_name(step: Callable[..., Any]) -> str:
     """Returns a name for a preprocessing step: a function's, or the class of an object."""
     return seqio.utils.function_name(step) or type(step).__name__
+
+
+def _names() -> list[str]:
+    return [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
 
 
 def _placeholder(task: seqio.Task) -> int:

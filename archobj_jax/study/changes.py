@@ -14,7 +14,7 @@ _MOST = 4
 
 
 def summary(graph: Graph, store: Store) -> str:
-    """Lines: what is kept, what is to be run, what takes another's place, what is no longer asked.
+    """Lines: what is kept or to be run, takes another's place, is no longer asked, cannot run here.
 
     A stage takes another's place if it has its pairs, size, seed and evaluation, and another
     fingerprint; the old one stays where it is, and is taken up again if the edit is undone.
@@ -33,6 +33,10 @@ def summary(graph: Graph, store: Store) -> str:
     ]
     lines += _superseded(graph, store)
     lines += [f"  note: {note}" for note in graph.notes]
+    todo = {stage.fingerprint for stage in new}
+    for need in graph.needs:
+        if not need.here and (of := [each for each in need.stages if each in todo]):
+            lines.append(f"  WILL FAIL HERE: {graph.numbered(of)}: {need.what}.")
     return "\n".join(lines)
 
 

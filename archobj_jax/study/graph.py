@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from archobj_jax.config import files
-from archobj_jax.errors import UserError, did_you_mean
-from archobj_jax.study import chains
+from archobj_jax.errors import UserError
+from archobj_jax.study import chains, experiments, mistakes
 from archobj_jax.study.chains import MTF, Leg
 from archobj_jax.study.design import Evaluation, Study
 from archobj_jax.study.resolving import Recipe, Suite, recipe, suite
 from archobj_jax.training.lineage import counted
-
-ADAPT = "t5x_configs/runs/adapt.gin"
 
 Legs = tuple[tuple[str, int, int], ...]
 """Pair, steps and tokens of the legs of a chain."""
@@ -126,6 +123,21 @@ def _notation(legs: Legs, told: Callable[[Legs], str]) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class Need:
+    """What a machine must have to run some stages.
+
+    Attributes:
+      what: in words.
+      stages: their fingerprints.
+      here: whether this machine has it.
+    """
+
+    what: str
+    stages: tuple[str, ...]
+    here: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Graph:
     """The stages of a study by fingerprint, parents before children.
 
@@ -133,17 +145,24 @@ class Graph:
       name: of the study.
       stages: by fingerprint.
       notes: which stages rest on the name of data only, or on another pair's experiment.
+      needs: what not every machine has.
     """
 
     name: str
     stages: Mapping[str, Stage]
     notes: tuple[str, ...]
+    needs: tuple[Need, ...] = ()
 
     def __iter__(self) -> Iterator[Stage]:
         return iter(self.stages.values())
 
     def __len__(self) -> int:
         return len(self.stages)
+
+    def numbered(self, fingerprints: Sequence[str]) -> str:
+        """Stages by their numbers in the study: `stage 3`, `stages 3, 6`."""
+        numbers = [i for i, each in enumerate(self.stages, start=1) if each in fingerprints]
+        return f"stage{'s' if numbers[1:] else ''} {', '.join(map(str, numbers))}"
 
     def parent(self, stage: Stage) -> Stage | None:
         """The stage before."""
@@ -161,12 +180,13 @@ def expand(study: Study) -> Graph:
     Raises:
       UserError: a size or pair without an experiment, or a mistake in a gin file or binding.
     """
+    mistakes.check_own(study)
     building = _Building(study)
     for size in study.sizes:
         for seed in study.seeds:
             for legs in study.all_chains():
                 building.add_chain(size, seed, legs)
-    return Graph(study.name, building.stages, building.notes())
+    return building.graph()
 
 
 class _Building:
@@ -175,14 +195,15 @@ class _Building:
         self.stages: dict[str, Stage] = {}
         self._told: dict[str, list[str]] = {}
         """Fingerprints of the stages that a note is of."""
+        self._needs: dict[tuple[str, bool], list[str]] = {}
+        """Likewise, of what they need, and whether it is here."""
 
-    def notes(self) -> tuple[str, ...]:
-        """What is to be told of stages, with their numbers."""
-        numbers = {fingerprint: number for number, fingerprint in enumerate(self.stages, start=1)}
-        return tuple(
-            f"stage{'s' if of[1:] else ''} {', '.join(str(numbers[each]) for each in of)}: {note}"
-            for note, of in self._told.items()
-        )
+    def graph(self) -> Graph:
+        """The stages, with what is to be told of them."""
+        needs = (Need(what, tuple(of), here) for (what, here), of in self._needs.items())
+        graph = Graph(self.study.name, self.stages, (), tuple(needs))
+        notes = tuple(f"{graph.numbered(of)}: {note}" for note, of in self._told.items())
+        return dataclasses.replace(graph, notes=notes)
 
     def _note(self, stage: Stage, note: str) -> None:
         told = self._told.setdefault(note, [])
@@ -201,12 +222,18 @@ class _Building:
         self, size: str, seed: int, legs: Sequence[Leg], parent: Stage | None
     ) -> Stage:
         kind, leg = chains.kind(legs), legs[-1]
-        gin_files, note = self._gin_files(size, legs)
+        gin_files, note = experiments.gin_files(self.study, size, legs)
         bindings = [*self.study.bindings_of(kind), f"RANDOM_SEED={seed}"]
         if kind == "pretrain" and parent is not None:
             bindings.append("train.train.stage=pretrain")
-        found = recipe(gin_files, tuple(bindings), goes_on=parent is not None)
-        steps = leg.budget.steps(step_tokens=found.step_tokens, step_flops=found.step_flops)
+        with mistakes.told_where(self.study, kind):
+            found = recipe(gin_files, tuple(bindings), goes_on=parent is not None)
+        where = f"chain '{' → '.join(f'{each.pair} {each.budget}' for each in legs)}'"
+        if parent is not None:
+            mistakes.check_stacks(legs[-2], leg, found.config, kind=kind, where=where)
+        steps = leg.budget.steps(
+            step_tokens=found.step_tokens, step_flops=found.step_flops, where=where
+        )
         total = steps + (parent.total_steps if parent else 0)
         before = parent.legs if parent else ()
         made = self._keep(
@@ -231,7 +258,8 @@ class _Building:
     def _add_evaluation(self, evaluation: Evaluation, parent: Stage) -> None:
         gin_files = (evaluation.gin_file,)
         bindings = (*self.study.bindings_of("evaluate"), *evaluation.bindings)
-        found = suite(gin_files, bindings)
+        with mistakes.told_where(self.study, "evaluate", evaluation):
+            found = suite(gin_files, bindings)
         made = self._keep(
             kind="evaluate",
             size=parent.size,
@@ -263,33 +291,8 @@ class _Building:
         )
         for name, why in made_of.by_name.items():
             self._note(made, f"data {name} count by name only, {why}")
+        for need in made_of.needs.items():
+            of = self._needs.setdefault(need, [])
+            if digest not in of:
+                of.append(digest)
         return self.stages.setdefault(digest, made)
-
-    def _gin_files(self, size: str, legs: Sequence[Leg]) -> tuple[tuple[str, ...], str]:
-        """The experiment of a chain's last leg, the adaptation, the study's own files; a note."""
-        folder, leg = f"{self.study.experiments}/{size}", legs[-1]
-        if leg.objective == MTF:
-            before = _file_name(legs[-2].pair)
-            architecture = leg.architecture.lower()
-            own = f"mtf_{architecture}_from_{before}"
-            found = _experiment(folder, [own, f"mtf_{architecture}_from_*"])
-            note = f"there is no {folder}/{own}.gin; {found} is taken"
-            missing = found != f"{folder}/{own}.gin"
-            return (found, *self.study.gin_files), note if missing else ""
-        found = _experiment(folder, [_file_name(leg.pair)])
-        return (found, *([ADAPT] if len(legs) > 1 else []), *self.study.gin_files), ""
-
-
-def _file_name(pair: str) -> str:
-    return pair.lower().replace(":", "_")
-
-
-def _experiment(folder: str, patterns: Sequence[str]) -> str:
-    """The first gin file of `folder` that has one of the names."""
-    for root in files.search_path():
-        for pattern in patterns:
-            for path in sorted((root / folder).glob(f"{pattern}.gin")):
-                return f"{folder}/{path.name}"
-    known = {path.stem for root in files.search_path() for path in (root / folder).glob("*.gin")}
-    hint = did_you_mean(patterns[0], known) if known else f" There is no folder {folder}."
-    raise UserError(f"Study: there is no experiment {folder}/{patterns[0]}.gin.{hint}")

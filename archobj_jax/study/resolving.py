@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,6 +37,8 @@ _PLACES = (
 """What changes no figure: where things lie, and how long a stage is, which is told apart."""
 
 _STEP = "adaptation.InitialCheckpoint.step"
+
+_HARNESS = "HARNESS_TASKS need the extra `eval` (pip install 'archobj_jax[eval]')"
 
 _DATASETS = {
     "dataset": "train_dataset",
@@ -80,6 +83,7 @@ class Recipe:
       step_flops: operations of a step, attention and cross-attention included.
       parameters: of the model.
       by_name: data of which the fingerprint has only the name, and why.
+      needs: what a machine must have to run it, and whether this one has.
     """
 
     config: str
@@ -88,6 +92,7 @@ class Recipe:
     step_flops: float
     parameters: int
     by_name: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    needs: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Suite:
     config: str
     data: str
     by_name: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    needs: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
 
 @functools.cache
@@ -134,9 +140,12 @@ def recipe(gin_files: tuple[str, ...], bindings: tuple[str, ...], *, goes_on: bo
         for dataset in found.datasets
     ]
     by_name = {name: why for _, names in declared for name, why in names.items()}
+    needs: dict[str, bool] = {}
+    for dataset in found.datasets:
+        needs |= _needs([dataset.mixture_or_task_name], dataset.module)
     tokens, operations, parameters = _step(found.model, found.dataset)
     data = _digest([made_of for made_of, _ in declared])
-    return Recipe(text, data, tokens, operations, parameters, by_name)
+    return Recipe(text, data, tokens, operations, parameters, by_name, needs)
 
 
 @functools.cache
@@ -156,9 +165,11 @@ def suite(gin_files: tuple[str, ...], bindings: tuple[str, ...]) -> Suite:
     config.parse(files, [*given, *asked], functions=[evaluate, EvaluatedOn])
     found = config.call(EvaluatedOn)
     made_of, by_name = _declared(found.tasks.names, found.tasks.module, found.tasks.split)
+    needs = _needs(found.tasks.names, found.tasks.module)
     if found.harness.all_names:  # in the configuration
         by_name["of HARNESS_TASKS"] = "on every machine: they are what its lm_eval has"
-    return Suite(text, _digest(made_of), by_name)
+        needs[_HARNESS] = importlib.util.find_spec("lm_eval") is not None
+    return Suite(text, _digest(made_of), by_name, needs)
 
 
 def _declared(
@@ -188,6 +199,15 @@ def _declared(
             continue
         made_of += [[task.name, rate, _made_of(task)] for task, rate in rates.items()]
     return made_of, by_name
+
+
+def _needs(names: Sequence[str], module: registry.Modules) -> dict[str, bool]:
+    """What must be set for tasks to be registered, and whether it is here."""
+    return {
+        needed.rstrip("."): registry.registered(name, module)
+        for name in names
+        if (needed := registry.needed(name, module))
+    }
 
 
 def _digest(made_of: list[Any]) -> str:

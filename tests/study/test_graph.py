@@ -1,6 +1,8 @@
 """Expansion of a study over the ready experiments, and what a stage's fingerprint knows."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 import seqio
@@ -12,6 +14,7 @@ from archobj_jax.study.design import Evaluation, Study
 from archobj_jax.study.graph import expand
 from archobj_jax.study.status import status_table
 from archobj_jax.study.store import Store
+from archobj_jax.training import parameter_rules
 
 EMBEDDED = Evaluation("Embedded", "t5x_configs/suites/embedded_eval.gin")
 STUDY = Study(
@@ -125,6 +128,9 @@ def test_tasks_of_the_harness_are_told_to_count_by_name():
     harness = Evaluation("EAI", "t5x_configs/suites/eai_eval.gin", after=("pretrain",))
     made = expand(dataclasses.replace(STUDY, evaluations=(harness,)))
     assert "stage 2: data of HARNESS_TASKS count by name only, on every machine" in made.notes[0]
+    (need,) = made.needs
+    assert made.numbered(need.stages) == "stage 2"
+    assert "extra `eval`" in need.what
 
 
 def test_a_binding_of_pretraining_changes_all_that_starts_from_it(graph):
@@ -180,13 +186,89 @@ def test_pretraining_goes_on_from_one_budget_to_the_next():
 
 
 def test_a_size_or_pair_without_experiment_is_told():
-    with pytest.raises(UserError, match=r"no experiment t5x_configs/experiments/huge/cd_flm\.gin"):
-        fingerprints(sizes=("huge",))
+    message = (
+        r"Study\.sizes has 'tinny': there is no folder t5x_configs/experiments/tinny\. "
+        r"Did you mean 'tiny'\? Sizes are base, large, small, tiny, xl, xxl"
+    )
+    with pytest.raises(UserError, match=message):
+        fingerprints(sizes=("tinny",))
+    with pytest.raises(UserError, match=r"Study\.experiments = 'nowhere': expected a folder"):
+        fingerprints(experiments="nowhere")
 
 
-def test_a_mistake_in_a_binding_is_told():
-    with pytest.raises(UserError, match="BATCH_SIZES"):
-        fingerprints(bindings={"train": ("BATCH_SIZES=8",)})
+def test_experiments_by_their_full_path_are_found(tmp_path, graph):
+    (tmp_path / "own").symlink_to(Path("t5x_configs/experiments/tiny").absolute())
+    made = expand(dataclasses.replace(STUDY, sizes=("own",), experiments=str(tmp_path)))
+    assert [stage.config for stage in made] == [stage.config for stage in graph]
+
+
+@pytest.mark.parametrize(
+    ("kind", "binding", "message"),
+    [
+        ("train", "BATCH_SIZES=8", 'bindings["train"], BATCH_SIZES=8: no gin file'),
+        ("finetune", "BATCH_SIZE=eight", "is 'eight' (Study.bindings[\"finetune\"], BATCH_SIZE=ei"),
+        ("adapt", "BATCH_SIZE", 'Study.bindings["adapt"], BATCH_SIZE: expected'),
+        ("evaluate", "NUM_EXAMPLE=8", 'Study.bindings["evaluate"], NUM_EXAMPLE=8: no gin'),
+    ],
+)
+def test_a_mistake_in_a_binding_is_told_as_the_study_has_it(kind, binding, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        fingerprints(bindings={kind: (binding,)})
+    assert f"--gin.{binding}" not in str(error.value)
+
+
+def test_a_mistake_in_an_evaluation_is_told_as_the_study_has_it():
+    other = dataclasses.replace(EMBEDDED, gin_file="t5x_configs/suites/embeded_eval.gin")
+    with pytest.raises(UserError, match=r"^Evaluation\.gin_file of 'Embedded': no gin file"):
+        fingerprints(evaluations=(other,))
+    other = dataclasses.replace(EMBEDDED, bindings=("NUM_EXAMPLE=8",))
+    with pytest.raises(UserError, match=r"^Evaluation\.bindings of 'Embedded', NUM_EXAMPLE=8: "):
+        fingerprints(evaluations=(other,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "binding", "by"),
+    [
+        ("train", "TRAIN_STEPS=3", "the budgets of the chains"),
+        ("adapt", "RANDOM_SEED = 3", "Study.seeds"),
+        ("pretrain", "MODEL_DIR=here", "--store"),
+        ("finetune", "INITIAL_CHECKPOINT_PATH=there", "the chains"),
+        ("evaluate", "CHECKPOINT_PATH=there", "the stage that is evaluated"),
+        ("evaluate", "EVAL_OUTPUT_DIR=here", "--store"),
+    ],
+)
+def test_what_a_study_sets_itself_is_refused_with_what_sets_it(kind, binding, by):
+    name = binding.partition("=")[0].strip()
+    message = f'Study.bindings["{kind}"] has {binding}: a study sets {name} by {by}'
+    with pytest.raises(UserError, match=re.escape(message)):
+        fingerprints(bindings={kind: (binding,)})
+
+
+def test_a_budget_that_is_no_step_is_told_with_what_a_step_takes():
+    with pytest.raises(UserError, match=r"^chain 'CD:FLM 40 FLOPs': 40 FLOPs are no step; one"):
+        fingerprints(chains=("CD:FLM 4e1 FLOPs",))
+
+
+@pytest.mark.parametrize(
+    ("chain", "kind"),
+    [("ND:MLM 9 steps → ED:MTF 9 steps", "finetune"), ("ED:MLM 9 steps → ND:MLM 9 steps", "adapt")],
+)
+def test_another_stack_needs_rules_and_those_that_are_named_are_enough(chain, kind, monkeypatch):
+    models = []
+    step = resolving._step
+    monkeypatch.setattr(
+        resolving, "_step", lambda model, data: models.append(model) or step(model, data)
+    )
+    resolving.recipe.cache_clear()
+    with pytest.raises(UserError, match=rf'in Study.bindings\["{kind}"\]: INITIAL_CHE') as error:
+        fingerprints(chains=(chain,), evaluations=())
+    source, target = map(resolving._infos, models)
+    assert parameter_rules.origins(target, source, [])[1]
+    told = str(error.value).partition("INITIAL_CHECKPOINT_RULES=")[2].removesuffix(".")
+    for rules in told.split(" or "):
+        assert not parameter_rules.origins(target, source, parameter_rules.named(eval(rules)))[1]
+        bound = {kind: (f"INITIAL_CHECKPOINT_RULES={rules}",)}
+        assert len(fingerprints(chains=(chain,), evaluations=(), bindings=bound)) == 2
 
 
 def test_a_misspelt_task_is_told_with_the_nearest():
@@ -203,8 +285,13 @@ def test_stages_whose_data_are_known_by_name_are_told_by_number():
     (note,) = of.notes
     assert note.startswith("stages 3, 6: data d4_score_eval count by name only, on every")
     assert "PROMPTSOURCE_TEMPLATES" in note
+    (need,) = of.needs
+    assert (of.numbered(need.stages), need.here) == ("stages 3, 6", False)
+    assert need.what.startswith("'d4_score_eval' is registered once PROMPTSOURCE_TEMPLATES names")
     assert f"note: {note}" in status_table(of, Store("nowhere"))
-    assert f"note: {note}" in changes.summary(of, Store("nowhere"))
+    summary = changes.summary(of, Store("nowhere"))
+    assert f"note: {note}" in summary
+    assert summary.endswith(f"  WILL FAIL HERE: stages 3, 6: {need.what}.")
     assert f"# note: {note}" in submitting.commands(of, Store("nowhere"), launcher="")
 
 
@@ -214,7 +301,11 @@ def test_data_that_only_some_machines_have_give_the_same_fingerprints_there(monk
     task = seqio.get_mixture_or_task("embedded_prompted_score_eval")
     monkeypatch.setitem(seqio.MixtureRegistry._REGISTRY, "d4_score_eval", task)
     resolving.suite.cache_clear()
-    assert fingerprints(evaluations=(T0,)) == without
+    of = expand(dataclasses.replace(STUDY, evaluations=(T0,)))
+    assert set(of.stages) == without
+    assert [need.here for need in of.needs] == [True]
+    assert "WILL FAIL" not in changes.summary(of, Store("nowhere"))
+    resolving.suite.cache_clear()
 
 
 def test_data_whose_examples_cannot_be_counted_here_are_by_name(monkeypatch):
