@@ -10,7 +10,9 @@ import glob
 import importlib
 import importlib.metadata
 import os
+import select
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +27,9 @@ from archobj_jax.hosts import joining
 _ACCELERATORS = (*joining.TPU_DEVICES, "/dev/nvidia*", "/dev/kfd", "/dev/dxg")
 """Devices of TPUs and GPUs."""
 
+_NO_READER = 128 + signal.SIGPIPE
+"""Exit status where what reads our standard output has ended, such as `head`; a shell's."""
+
 _GIN_NAMES = ["--gin_file", "--gin_search_paths", "--gin.NAME"]
 
 _EXIT_STATUSES = """\
@@ -36,7 +41,8 @@ exit status:
   75  stopped by SIGTERM after saving, or because another process of the run was killed or has not
       come; the same command goes on from there
   130 stopped by Ctrl-C; `archobj train` saves first, once it is at its steps (of several processes
-      each ends with 75)"""
+      each ends with 75)
+  141 what read the output has ended, such as `head`"""
 
 _GIN_FLAGS = """\
 Gin files and --gin flags are T5X's. A later file overrides an earlier one, a flag overrides the
@@ -154,10 +160,31 @@ def _reported() -> Iterator[list[int]]:
     status = [0]
     try:
         yield status
+        print(end="", flush=True)
+    except BrokenPipeError:
+        if not _silenced():
+            raise
+        status.append(_NO_READER)
     except (UserError, MachineError, KeyboardInterrupt) as error:
         number, message = told(error)
         print(message, file=sys.stderr)
         status.append(number)
+    finally:
+        _silenced()
+
+
+def _silenced() -> bool:
+    """Whether what reads our standard output has ended; if so, Python tells nothing of it."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError):  # none, or not of the system
+        return False
+    poll = select.poll()
+    poll.register(number, 0)  # errors are told always
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 class _Parser(argparse.ArgumentParser):

@@ -166,3 +166,56 @@ def test_every_command_has_three_examples_of_itself():
         assert len(command.examples) >= 3
         assert sum(line.startswith(f"archobj {name}") for line, _ in command.examples) >= 2
         assert ":" in command.function
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("does", "status", "told"),
+    [
+        ("print('x' * 100_000)", 141, ""),  # told as it is written
+        ("print('x')", 141, ""),  # told as we end
+        ("sys.exit(print('x'))", 0, ""),  # as --help does
+        ("print('x'); raise UserError('no')", 2, "archobj: error: no\n"),
+    ],
+)
+def test_a_reader_of_the_output_that_has_ended_is_no_error(does, status, told, unbuffered):
+    code = (
+        "import sys\nfrom archobj_jax import cli\nfrom archobj_jax.errors import UserError\n"
+        f"def run(arguments):\n  {does}\n"
+        "cli._run = run\nsys.exit(cli.main([]))"
+    )
+    if unbuffered:  # a print fails at once
+        status, told = 141, ""
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    finally:
+        os.close(writer)
+    assert ended.returncode == status
+    assert ended.stderr == told
+
+
+def test_a_broken_pipe_of_something_else_keeps_its_traceback(monkeypatch, capfd):
+    def run(_):
+        raise BrokenPipeError("of something else")
+
+    monkeypatch.setattr(cli, "_run", run)
+    with pytest.raises(BrokenPipeError, match="of something else"):
+        cli.main([])
+
+
+def test_no_output_at_all_is_no_error():
+    code = "import sys; from archobj_jax import cli; cli._run = print; sys.exit(cli.main([]))"
+    ended = subprocess.run(
+        ["bash", "-c", '"$@" >&-', "bash", sys.executable, "-c", code], stderr=subprocess.PIPE
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == b""
