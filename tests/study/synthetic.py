@@ -43,7 +43,7 @@ def graph(of: Study, *, config: str = "A = 1") -> Graph:
 
 
 def _training(stages, legs, seed, parent, config):
-    steps = legs[-1].budget.steps(step_tokens=STEP_TOKENS, step_flops=1e9)
+    steps = legs[-1].budget.steps(step_tokens=STEP_TOKENS, step_flops=1e9, where="synthetic")
     before = parent.legs if parent else ()
     name = "".join(f"{leg.pair}{leg.budget.amount:.0f}" for leg in legs).replace(":", "").lower()
     made = Stage(
