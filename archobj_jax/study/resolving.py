@@ -186,9 +186,9 @@ def _declared(
     made_of: list[Any] = []
     by_name: dict[str, str] = {}
     for name in names:
-        if needed := registry.needed(name, module):
+        if registry.needed(name, module):
             made_of.append(name)
-            by_name[name] = f"on every machine: {needed}"
+            by_name[name] = "on every machine"  # why is told of what is needed
             continue
         provider = registry.find(name, module)
         try:
