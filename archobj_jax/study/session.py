@@ -54,8 +54,8 @@ class Session:
           beside_others: as `Runner` has it.
 
         Raises:
-          UserError: the store is a bucket; or stages failed, and the report of the others is
-            written.
+          UserError: the store is a bucket, or no folder that can be written; or stages failed, and
+            the report of the others is written.
           SystemExit: told to stop.
         """
         if "://" in self.store.root:
@@ -66,6 +66,7 @@ class Session:
         print(changes.summary(self.graph, self.store), flush=True)
         if dry_run:
             return
+        self._check_writable()
         with self._own_folder():
             self.store.keep_graph(self.graph)
         runner = Runner(
@@ -119,6 +120,15 @@ class Session:
         """The study's folder, to be written by one process at a time."""
         folder = Path(self.store.study_folder(self.study.name))
         return execution.only_one(folder, lambda: None)
+
+    def _check_writable(self) -> None:
+        try:
+            Path(self.store.root).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--store={self.store.root}: there is no such folder, and none can be made "
+                f"({error.strerror}); expected one that can be written."
+            ) from None
 
     def _check_readable(self) -> None:
         reason = submitting.unreadable(self.graph, self.store)

@@ -1,5 +1,6 @@
 """What a session writes, and when."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -47,6 +48,13 @@ def test_a_report_waits_for_another_that_is_being_written(session, tmp_path, mon
 def test_a_run_writes_the_report_under_the_same_lock(session, tmp_path):
     session.run(dry_run=False, beside_others=True)
     assert (tmp_path / "studies" / "synthetic" / "report" / "index.html").exists()
+
+
+def test_a_store_that_cannot_be_made_is_told_as_such(session, tmp_path):
+    (tmp_path / "file").touch()
+    there = dataclasses.replace(session, store=Store(str(tmp_path / "file" / "store")))
+    with pytest.raises(UserError, match=r"--store=.*/file/store: there is no such folder"):
+        there.run(dry_run=False, beside_others=False)
 
 
 def test_a_report_of_nothing_makes_no_folders(tmp_path):
