@@ -161,8 +161,9 @@ def _paper(found: Sequence[Ranking]) -> Section:
         f"{paper.CHANCE['EAI']} % for its EAI average."
     ]
     caption = "Our averages against the paper's; bars are our intervals of 95%."
-    drawn = figures.agreement(agreements, "agreement", caption)
-    return Section("paper", title, text, [drawn], score_tables.agreements(agreements))
+    several = [each for each in agreements if each.names[1:]]  # one point shows no order
+    drawn = [figures.agreement(several, "agreement", caption)] if several else []
+    return Section("paper", title, text, drawn, score_tables.agreements(agreements))
 
 
 def _agreements(found: Sequence[Ranking]) -> Iterator[paper.Agreement]:
