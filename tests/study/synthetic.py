@@ -12,6 +12,7 @@ from archobj_jax.evaluation.aggregation import Aggregation
 from archobj_jax.study.chains import kind
 from archobj_jax.study.design import Evaluation, Study
 from archobj_jax.study.graph import Graph, Stage
+from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.scores import Score
 from archobj_jax.study.store import Store
 from archobj_jax.training.sealing import content_sha256
@@ -24,6 +25,7 @@ CHAINS = (
 )
 SUITE = Evaluation("Held out", "suite.gin", beside="T0")
 STEP_TOKENS = 100
+ACCURACY = {"CD:FLM → CD:MTF": 0.5, "ND:MLM → ND:MTF": 0.9}
 
 
 def study(*, chains=CHAINS, seeds=(0,), name="synthetic"):
@@ -157,3 +159,12 @@ def made(stage: Stage, accuracy: float, *, examples: int = 60):
 def score(values, draws, chance=None) -> Score:
     """An average of seeds 0, 1, …, with its bootstrap's draws [seeds, resamples]."""
     return Score(dict(enumerate(values)), np.array(draws, float), chance)
+
+
+def evidence(folder, *, seeds=(0,), accuracy=ACCURACY, chains=CHAINS) -> Evidence:
+    """A study that is done; `accuracy` by pairs, 0.6 of others."""
+    of = study(seeds=seeds, chains=chains)
+    made = Evidence(of, graph(of), Store(str(folder)))
+    for stage in made.graph:
+        write_outputs(stage, Path(made.store.folder(stage)), accuracy.get(stage.pairs, 0.6))
+    return made

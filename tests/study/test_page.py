@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.study.test_report import evidence
+from tests.study.synthetic import evidence
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
