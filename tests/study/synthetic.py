@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 
+from archobj_jax.errors import UserError
 from archobj_jax.evaluation.aggregation import Aggregation
 from archobj_jax.study.chains import kind
 from archobj_jax.study.design import Evaluation, Study
 from archobj_jax.study.graph import Graph, Stage
 from archobj_jax.study.report.evidence import Evidence
 from archobj_jax.study.report.scores import Score
+from archobj_jax.study.runner import Runner
 from archobj_jax.study.store import Store
 from archobj_jax.training.sealing import content_sha256
 from tests.evaluation.outcomes import prompt, results
@@ -25,6 +27,8 @@ CHAINS = (
 )
 SUITE = Evaluation("Held out", "suite.gin", beside="T0")
 STEP_TOKENS = 100
+ALL = 12
+"""Six training stages and their evaluations."""
 ACCURACY = {"CD:FLM → CD:MTF": 0.5, "ND:MLM → ND:MTF": 0.9}
 
 
@@ -168,3 +172,17 @@ def evidence(folder, *, seeds=(0,), accuracy=ACCURACY, chains=CHAINS) -> Evidenc
     for stage in made.graph:
         write_outputs(stage, Path(made.store.folder(stage)), accuracy.get(stage.pairs, 0.6))
     return made
+
+
+def runner(of, store, fake, **options):
+    return Runner(of, store, {}, execute=fake, pause=0.0, say=lambda _: None, **options)
+
+
+def run(of, store, **options):
+    """Runs; returns the folders of the stages run, and the message of what failed."""
+    fake = FakeArchobj(of, store, **options)
+    try:
+        runner(of, store, fake).run()
+    except UserError as error:
+        return fake.runs, str(error)
+    return fake.runs, ""
