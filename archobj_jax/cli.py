@@ -167,7 +167,8 @@ def _reported() -> Iterator[list[int]]:
         status.append(_NO_READER)
     except (UserError, MachineError, KeyboardInterrupt) as error:
         number, message = told(error)
-        print(message, file=sys.stderr)
+        with contextlib.suppress(BrokenPipeError):  # the status is told all the same
+            print(message, file=sys.stderr)
         status.append(number)
     finally:
         _silenced()
@@ -177,13 +178,15 @@ def _silenced() -> bool:
     """Whether what reads our standard output has ended; if so, Python tells nothing of it."""
     try:
         number = sys.stdout.fileno()
-    except (AttributeError, OSError):  # none, or not of the system
+    except (AttributeError, OSError, ValueError):  # none, closed, or not of the system
         return False
     poll = select.poll()
     poll.register(number, 0)  # errors are told always
     if not poll.poll(0):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
     return True
 
 

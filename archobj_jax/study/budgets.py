@@ -1,6 +1,7 @@
 """How long a stage trains, as a study writes it: `168B` tokens, `300 steps` or `3e18 FLOPs`."""
 
 import dataclasses
+import math
 import re
 from typing import Literal
 
@@ -38,7 +39,7 @@ class Budget:
           UserError: it is none of these, or no whole number of steps; `where` begins the message.
         """
         found = _TEXT.fullmatch(text.strip())
-        if found is None or float(found[1]) <= 0:
+        if found is None or not 0 < float(found[1]) < math.inf:
             raise UserError(
                 f"{where}: '{text.strip()}' is no budget; expected tokens (168B, 640K), "
                 f"'300 steps' or '3e18 FLOPs'.{_hint(text.strip())}"

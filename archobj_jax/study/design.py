@@ -96,7 +96,7 @@ class Evaluation:
     beside: Average | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 ._-]*", self.name):
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 ._-]*", str(self.name)):
             raise UserError(
                 f"Evaluation.name = {self.name!r}: expected letters, digits, spaces, dots, hyphens "
                 "and underscores, beginning with a letter or digit."
@@ -146,7 +146,7 @@ class Study:
     bindings: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
+        if not re.fullmatch("[a-z][a-z0-9_]*", str(self.name)):
             raise UserError(
                 f"Study.name = '{self.name}': expected small letters, digits and underscores, "
                 "beginning with a letter."

@@ -12,6 +12,7 @@ from pathlib import Path
 from archobj_jax.errors import INTERRUPTED, PREEMPTED, MachineError
 
 _POLL_SECONDS = 0.5
+_MOMENT_SECONDS = 0.05
 
 
 class StoppedError(BaseException):
@@ -52,15 +53,24 @@ def only_one(folder: Path, waiting: Callable[[], None] | None) -> Iterator[int]:
     except OSError as error:
         raise MachineError(f"{folder} cannot be written ({error}).") from error
     with opened as file:
+        looked = False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not looked:  # `is_at_work` holds it for a moment
+                    looked = True
+                    time.sleep(_MOMENT_SECONDS)
+                    continue
                 if waiting is None:
                     raise BusyError from None
                 waiting()
                 time.sleep(_POLL_SECONDS)
+            except OSError as error:
+                raise MachineError(
+                    f"{folder} cannot be locked ({error}): its file system has no flock."
+                ) from error
         yield file.fileno()
 
 

@@ -40,6 +40,13 @@ _STEP = "adaptation.InitialCheckpoint.step"
 
 _HARNESS = "HARNESS_TASKS need the extra `eval` (pip install 'archobj_jax[eval]')"
 
+_SET_BY = {
+    "train.train.total_steps": "TRAIN_STEPS",
+    "train.train.random_seed": "RANDOM_SEED",
+    "train.train.model_dir": "MODEL_DIR",
+    "adaptation.InitialCheckpoint.path": "INITIAL_CHECKPOINT_PATH",
+}
+
 _DATASETS = {
     "dataset": "train_dataset",
     "train_eval": "train_eval_dataset",
@@ -123,6 +130,11 @@ def recipe(gin_files: tuple[str, ...], bindings: tuple[str, ...], *, goes_on: bo
     config.parse(gin_files, [*places, *bindings], functions=[train])
     text = gin_text.without(config.bound_config_str(), _PLACES)
     bound = gin_text.bindings(text)
+    for parameter, macro in _SET_BY.items():
+        if bound.get(parameter, f"%{macro}") != f"%{macro}":
+            raise UserError(
+                f"{parameter} = {bound[parameter]}: a study sets it, by {macro}; leave it out."
+            )
     if bound.get(_STEP, "'continue'") != "'continue'":
         raise UserError(
             f"{_STEP} = {bound[_STEP]}: a study counts steps on from stage to stage; expected "

@@ -1,5 +1,6 @@
 """`archobj study run`: stage after stage, going on where it was, past branches that fail."""
 
+import contextlib
 import dataclasses
 import signal
 import time
@@ -78,8 +79,12 @@ class Runner:
     def _run_free(
         self, left: Sequence[tuple[int, Stage]], failed: dict[str, str], blocked: list[Stage]
     ) -> list[tuple[int, Stage]]:
-        """Runs what is ready; returns the stages that others are at, and what waits for these."""
-        busy = []
+        """Runs what is ready; returns the stages that others are at, and what waits for these.
+
+        A parent that is no longer done, since its folder was removed, is among them again.
+        """
+        busy: list[tuple[int, Stage]] = []
+        pending = {stage.fingerprint for _, stage in left}
         for number, stage in left:
             parent = self.graph.parent(stage)
             if self.store.is_done(stage):
@@ -87,6 +92,9 @@ class Runner:
             if stage.parent in failed or parent in blocked:
                 blocked.append(stage)
             elif parent is not None and not self.store.is_done(parent):
+                if parent.fingerprint not in pending:
+                    pending.add(parent.fingerprint)
+                    busy.append((list(self.graph).index(parent) + 1, parent))
                 busy.append((number, stage))
             else:
                 try:
@@ -114,7 +122,7 @@ class Runner:
             log = folder / "log.txt"
             if (last := self._given_up(stage)) is not None:
                 progress.end(f"FAILED in another process, {_how(last['status'])}")
-                return _why(last["status"], log, last["log_from"])
+                return _why(last["status"], log, last.get("log_from", 0))
             return self._try(stage, log, lock, progress)
 
     def _try(self, stage: Stage, log: Path, lock: int, progress: Progress) -> str | None:
@@ -144,7 +152,7 @@ class Runner:
             for made in self.store.attempts(stage)
             if made["started"] + made["seconds"] >= self.began
             and made["status"] != 0
-            and not made["stopped"]
+            and not made.get("stopped")  # of older records it is not known
         ]
         if not failed:
             return None
@@ -175,7 +183,8 @@ class Runner:
             )
         except execution.StoppedError as stopped:
             ended(0 if stopped.ended == 0 else stopped.status, stopped=True)
-            progress.end(self._stopped(stage, stopped.ended))
+            with contextlib.suppress(BrokenPipeError):  # nobody reads it; we stop all the same
+                progress.end(self._stopped(stage, stopped.ended))
             raise
         return ended(status, stopped=False)
 

@@ -79,7 +79,8 @@ class Session:
             raise SystemExit(stopped.status) from None
         except UserError:
             if any(self.store.is_done(stage) for stage in self.graph):
-                self.report()
+                with contextlib.suppress(BrokenPipeError):  # what failed is told all the same
+                    self.report()
             raise
         self.report()
 
@@ -126,7 +127,7 @@ class Session:
             Path(self.store.root).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"--store={self.store.root}: there is no such folder, and none can be made "
+                f"--store={self.store.root}: this is no folder, and none can be made there "
                 f"({error.strerror}); expected one that can be written."
             ) from None
 

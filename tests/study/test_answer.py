@@ -23,6 +23,10 @@ def test_the_question_says_how_budgets_were_matched(tmp_path):
     ):
         other = evidence(tmp_path / f"unlike{number}", chains=chains)
         assert "on different numbers of tokens" in answer.question(other)
+    alone = ("CD:FLM 30 steps", "ND:MLM 30 steps → ND:MLM 10 steps")
+    assert "on as many tokens" in answer.question(evidence(tmp_path / "alone", chains=alone))
+    one = evidence(tmp_path / "one", chains=("CD:FLM 30 steps → CD:FLM 10 steps",))
+    assert "pretrained" not in answer.question(one)
     marks = ("CD:FLM 30 steps → CD:FLM 30 steps", "ND:MLM 30 steps → ND:MLM 30 steps")
     assert "on as many tokens" in answer.question(evidence(tmp_path / "marks", chains=marks))
 
@@ -50,7 +54,7 @@ def test_of_a_handful_of_examples_nothing_is_told_apart(tmp_path, monkeypatch):
     }  # fmt: skip
     sentence = answer.answer(made, [], [ranking], [])[1]
     assert "(5 examples of each data set)" in sentence
-    assert "there are too few examples" in sentence
+    assert "there are too few examples; none of the 3 is shown to be above chance" in sentence
 
 
 def test_a_best_of_one_seed_in_common_is_told_with_what_its_interval_leaves_out(tmp_path):

@@ -118,6 +118,15 @@ def test_a_misspelt_held_out_task_is_told_with_the_nearest():
         fingerprints(bindings=held_out)
 
 
+@pytest.mark.parametrize(
+    "binding",
+    ["train.train.total_steps=10", "train.train.random_seed=0", "train.train.model_dir='x'"],
+)
+def test_what_a_study_sets_by_macros_is_not_bound_past_them(binding):
+    with pytest.raises(UserError, match=r"= .*: a study sets it, by [A-Z_]+; leave it out"):
+        fingerprints(bindings={"train": (binding,)})
+
+
 def test_steps_that_begin_anew_are_refused():
     anew = {"adapt": ("adaptation.InitialCheckpoint.step='zero'",)}
     with pytest.raises(UserError, match=r"adaptation\.InitialCheckpoint\.step = 'zero': a study"):

@@ -58,13 +58,22 @@ def test_of_other_budgets_the_longest_stands_beside_the_row_with_most_of_its_cel
     assert len(found.names) == 6
 
 
-def test_of_one_chain_at_two_budgets_the_longer_stands_beside_the_paper():
-    pairs = "CD:FLM → CD:MTF"
-    both = [
-        paper.Cell(f"{tokens}", pairs, tokens, score([1.0], [[1.0] * 10])) for tokens in (84, 168)
+@pytest.mark.parametrize("scale", [1e9, 1e3])
+def test_of_one_chain_at_two_budgets_the_papers_stands_beside_the_paper(scale):
+    """As in the paper: 168B, but 219B of the adapted model and of CD:FLM → ND:MTF."""
+    chains = [
+        ("CD:FLM → CD:MTF", 168), ("CD:FLM → CD:MTF", 219), ("ND:MLM → ND:MTF", 168),
+        ("CD:FLM → ND:MTF", 168), ("CD:FLM → ND:MTF", 219), ("CD:FLM → ND:MLM → ND:MTF", 219),
+    ]  # fmt: skip
+    group = [
+        paper.Cell(f"{pairs} {tokens}", pairs, int(tokens * scale), score([1.0], [[1.0] * 10]))
+        for pairs, tokens in chains
     ]
-    (found,) = paper.agreements([both], "finetune", "T0")
-    assert found.names == ("168",)
+    (found,) = paper.agreements([group], "finetune", "T0")
+    assert found.names == (
+        "CD:FLM → CD:MTF 168", "ND:MLM → ND:MTF 168", "CD:FLM → ND:MTF 219",
+        "CD:FLM → ND:MLM → ND:MTF 219",
+    )  # fmt: skip
 
 
 def test_an_order_that_our_noise_could_have_made_has_an_interval_with_0():

@@ -13,6 +13,12 @@ def test_of_one_seed_the_interval_is_the_bootstraps():
     assert over_seeds([50.0], draws) == pytest.approx((2.5, 97.5))
 
 
+def test_where_too_few_draws_lie_beyond_a_percentile_it_is_a_normals():
+    draws = np.random.default_rng(0).normal(50, 2, size=(1, 1000))
+    low, high = over_seeds([50.0], draws, confidence=0.999)
+    assert (low, high) == pytest.approx((50 - 3.29 * 2, 50 + 3.29 * 2), abs=0.4)
+
+
 def test_of_several_seeds_without_noise_of_examples_it_is_students():
     values = [50.0, 52.0, 57.0]
     low, high = over_seeds(values, np.tile(np.array(values)[:, None], 10))

@@ -53,7 +53,7 @@ def test_a_run_writes_the_report_under_the_same_lock(session, tmp_path):
 def test_a_store_that_cannot_be_made_is_told_as_such(session, tmp_path):
     (tmp_path / "file").touch()
     there = dataclasses.replace(session, store=Store(str(tmp_path / "file" / "store")))
-    with pytest.raises(UserError, match=r"--store=.*/file/store: there is no such folder"):
+    with pytest.raises(UserError, match=r"--store=.*/file/store: this is no folder"):
         there.run(dry_run=False, beside_others=False)
 
 

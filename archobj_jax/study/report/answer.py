@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from archobj_jax.study.graph import Legs
 from archobj_jax.study.report.comparing import Ranking, Scored, alike
 from archobj_jax.study.report.evidence import Evidence
-from archobj_jax.study.report.speed_ups import SpeedUp
+from archobj_jax.study.report.speed_ups import SpeedUp, begun_with
 from archobj_jax.training.lineage import counted
 
 
@@ -45,23 +44,24 @@ def _matched(evidence: Evidence) -> str:
 
     Chains of a size that have as many legs are compared, each with all before it.
     """
-    groups: dict[tuple[str, int], list[tuple[int, float, float]]] = {}
+    groups: dict[tuple[str, int], dict[str, tuple[int, float, float]]] = {}
     for stage in evidence.graph:
         if stage.kind == "pretrain":
             operations = sum(each.flops for each in (stage, *evidence.graph.ancestors(stage)))
-            group = groups.setdefault((stage.size, len(stage.legs)), [])
+            group = groups.setdefault((stage.size, len(stage.legs)), {})
             rounding = stage.flops / stage.legs[-1][1] if "FLOPs" in stage.budgets[-1] else 0.0
-            group.append((stage.pretraining_tokens, operations, rounding))
-    if len({stage.pairs for stage in evidence.graph if stage.kind == "pretrain"}) < 2:
+            group[stage.pairs] = (stage.pretraining_tokens, operations, rounding)
+    compared = [tuple(zip(*group.values(), strict=True)) for group in groups.values() if group]
+    compared = [group for group in compared if group[0][1:]]  # of several pairs
+    if not compared:
         return ""
-    tokens = all(alike([each[0] for each in group]) for group in groups.values())
-    flops = all(
-        alike([each[1] for each in group], max(each[2] for each in group))
-        for group in groups.values()
-    )
+    tokens = all(alike(tokens) for tokens, _, _ in compared)
+    flops = all(alike(flops) for _, flops, _ in compared)
+    rounded = all(alike(flops, max(rounding)) for _, flops, rounding in compared)
     ways = [
         *(["on as many tokens (the paper's way)"] if tokens else []),
         *(["with as many FLOPs"] if flops else []),
+        *(["with as many FLOPs but for whole steps"] if rounded and not flops else []),
     ]
     if not ways:
         return "pairs are pretrained on different numbers of tokens"
@@ -182,27 +182,20 @@ def _adapted(speed_ups: Sequence[SpeedUp]) -> str:
                 f"no speed-up of {each.adapted.name} over {each.scratch.name} can be told, since "
                 f"{chain.name}, seed {seed}, has no held-out loss after its last step"
             )
-        elif any(ours == 0 for _, ours in each.reached.values()):
-            parts.append(f"{what} before its first step, so that no speed-up can be told")
-        elif each.ratio is None:
-            missed = sum(ours is None for _, ours in each.reached.values())
+        elif missed := sum(ours is None for _, ours in each.reached.values()):
             parts.append(
                 f"{each.adapted.name} did not reach the held-out loss of {each.scratch.name} in "
                 f"{missed} of {len(each.reached)} seeds"
             )
+        elif each.ratio is None:
+            parts.append(f"{what} before its first step, so that no speed-up can be told")
         else:
-            before = counted(sum(leg[2] for leg in _begun_with(each)))
+            before = counted(begun_with(each.adapted.any))
             parts.append(
                 f"{what} {_in_tokens(each.ratio, each.interval)}, without the {before} that it "
                 f"began with{_over_seeds(each)}"
             )
     return f"{'; '.join(parts)}." if parts else "No adaptation is done beside one from scratch yet."
-
-
-def _begun_with(speed_up: SpeedUp) -> Legs:
-    """The legs before the pair that was adapted to."""
-    legs = speed_up.adapted.any.legs
-    return tuple(leg for leg in legs if leg[0] != legs[-1][0])
 
 
 def _over_seeds(speed_up: SpeedUp) -> str:

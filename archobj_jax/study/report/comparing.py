@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from archobj_jax.evaluation.comparison import FEWEST_EXAMPLES
 from archobj_jax.study.design import Evaluation
 from archobj_jax.study.report import scores
 from archobj_jax.study.report.evidence import Chain, Evidence
@@ -64,11 +63,6 @@ class Ranking:
         return told
 
     @property
-    def fewest_examples(self) -> int:
-        """Of all data sets."""
-        return min(count for each in self.scored for count in each.examples.values())
-
-    @property
     def fewest_seeds(self) -> int:
         """That the best has in common with any other, or has at all if there is no other."""
         behind = [self.behind_best(each) for each in self.scored if each is not self.best]
@@ -96,7 +90,7 @@ class Ranking:
         behind = self.behind_best(other)
         if behind is None:
             return "no seed in common"
-        if self.fewest_examples < FEWEST_EXAMPLES:
+        if behind.few:
             return "too few examples"
         return "worse" if behind.verdict == "higher" else "not told apart"
 

@@ -27,12 +27,14 @@ class Row:
       kind: of the last stage.
       tokens: of pretraining, of most cells.
       cells: by chain without budgets.
+      others: tokens of pretraining of cells that had others.
     """
 
     when: str
     kind: str
     tokens: float
     cells: Mapping[str, Mapping[Average, float]]
+    others: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 PAPER: Sequence[Row] = (
@@ -73,6 +75,7 @@ PAPER: Sequence[Row] = (
             "CD:FLM → ND:MTF": {"EAI": 52.3, "T0": 52.0},
             "CD:FLM → ND:MLM → ND:MTF": {"EAI": 52.3, "T0": 54.9},
         },
+        {"CD:FLM → ND:MTF": 219e9, "CD:FLM → ND:MLM → ND:MTF": 219e9},
     ),
 )
 
@@ -193,9 +196,17 @@ def _tokens(group: Sequence[Cell]) -> int:
 
 
 def _common(group: Sequence[Cell], row: Row, average: Average) -> list[Cell]:
-    """The cells that the paper has too; of several budgets of a chain the longest."""
+    """The cells that the paper has too; of several budgets of a chain the paper's, or nearest it.
+
+    At another scale than the paper's, budgets are told by their ratio to that of most cells.
+    """
+    scale = _tokens(group) / row.tokens
+
+    def far(cell: Cell) -> float:
+        return abs(cell.tokens - scale * row.others.get(cell.pairs, row.tokens))
+
     found: dict[str, Cell] = {}
-    for cell in sorted(group, key=lambda cell: cell.tokens):
+    for cell in sorted(group, key=far, reverse=True):
         if average in row.cells.get(cell.pairs, {}):
             found[cell.pairs] = cell
     return [cell for cell in group if found.get(cell.pairs) is cell]

@@ -13,11 +13,15 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from archobj_jax.evaluation.comparison import FEWEST_EXAMPLES
 from archobj_jax.evaluation.examples import stacked
 from archobj_jax.evaluation.results import EvaluationResults
 from archobj_jax.evaluation.statistics import CONFIDENCE, Bootstrap, estimate, interval
 
 METRIC = "accuracy"
+
+_FEWEST_BEYOND = 5
+"""Draws beyond a percentile, for it to be one."""
 
 Verdict = Literal["higher", "lower", "not told apart"]
 """Of an interval that leaves out 0 on one side, or holds it."""
@@ -32,11 +36,13 @@ class Score:
       draws: float64 [seeds, resamples], in the order of `values`; the same examples and prompts are
         drawn for all chains that were evaluated on the same tasks.
       chance: in percent; None if there is none.
+      few: whether it is of so few examples that a bootstrap cannot tell: nothing is told apart.
     """
 
     values: Mapping[int, float]
     draws: np.ndarray
     chance: float | None = None
+    few: bool = False
 
     @property
     def value(self) -> float:
@@ -54,12 +60,13 @@ class Score:
         if self.chance is None:
             return None
         low, high = self.interval
-        return _verdict(low - self.chance, high - self.chance)
+        return _verdict(low - self.chance, high - self.chance, few=self.few)
 
     def of(self, seeds: Sequence[int]) -> "Score":
         """The same with fewer seeds."""
         places = [list(self.values).index(seed) for seed in seeds]
-        return Score({seed: self.values[seed] for seed in seeds}, self.draws[places], self.chance)
+        values = {seed: self.values[seed] for seed in seeds}
+        return Score(values, self.draws[places], self.chance, self.few)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,25 +77,34 @@ class Difference:
       value: the difference.
       interval: of 95%, if not asked otherwise.
       seeds: how many.
+      few: as `Score` has it, of either.
       verdict: whether the interval leaves out 0.
     """
 
     value: float
     interval: tuple[float, float]
     seeds: int
+    few: bool = False
 
     @property
     def verdict(self) -> Verdict:
         """Of the first against the second; never better inside the interval."""
-        return _verdict(*self.interval)
+        return _verdict(*self.interval, few=self.few)
 
 
 def over_seeds(
     values: Sequence[float], draws: np.ndarray, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """The interval of the mean of `values` [S] with bootstrap `draws` [S, resamples]."""
+    """The interval of the mean of `values` [S] with bootstrap `draws` [S, resamples].
+
+    Of one seed it is the draws' percentiles, or where too few draws lie beyond these, a normal's of
+    their variance.
+    """
     if len(values) == 1:
-        return interval(draws[0], confidence)
+        if (1 - confidence) / 2 * draws.shape[1] >= _FEWEST_BEYOND:
+            return interval(draws[0], confidence)
+        half = float(stats.norm.ppf((1 + confidence) / 2) * np.nanstd(draws[0]))
+        return values[0] - half, values[0] + half
     of_seeds = float(np.var(values, ddof=1)) / len(values)
     of_examples = float(np.nanvar(draws.mean(axis=0)))
     total = of_seeds + of_examples
@@ -106,7 +122,7 @@ def difference(a: Score, b: Score, confidence: float = CONFIDENCE) -> Difference
     a, b = a.of(seeds), b.of(seeds)
     values = [a.values[seed] - b.values[seed] for seed in seeds]
     bounds = over_seeds(values, a.draws - b.draws, confidence)
-    return Difference(float(np.mean(values)), bounds, len(seeds))
+    return Difference(float(np.mean(values)), bounds, len(seeds), a.few or b.few)
 
 
 def group_scores(results: Mapping[int, EvaluationResults]) -> dict[str, Score]:
@@ -125,7 +141,8 @@ def group_scores(results: Mapping[int, EvaluationResults]) -> dict[str, Score]:
             )
             values[seed] = estimate(terms, group.over_prompts)
             drawn.append(draws[METRIC])
-        found[name] = Score(values, np.stack(drawn), _first(results).groups[name].chance)
+        few = examples(results, [name])[name] < FEWEST_EXAMPLES
+        found[name] = Score(values, np.stack(drawn), _first(results).groups[name].chance, few)
     return found
 
 
@@ -137,7 +154,8 @@ def average(groups: Mapping[str, Score]) -> Score:
     values = {
         seed: float(np.mean([score.values[seed] for score in scores])) for seed in scores[0].values
     }
-    return Score(values, np.mean([score.draws for score in scores], axis=0), chance)
+    few = any(score.few for score in scores)
+    return Score(values, np.mean([score.draws for score in scores], axis=0), chance, few)
 
 
 def prompts(
@@ -167,10 +185,10 @@ def without_accuracy(results: Mapping[int, EvaluationResults]) -> list[str]:
     return [name for name in first.groups if not _all_have(results, name)]
 
 
-def _verdict(low: float, high: float) -> Verdict:
-    if low > 0:
-        return "higher"
-    return "lower" if high < 0 else "not told apart"
+def _verdict(low: float, high: float, *, few: bool) -> Verdict:
+    if few or low <= 0 <= high:
+        return "not told apart"
+    return "higher" if low > 0 else "lower"
 
 
 def _first(results: Mapping[int, EvaluationResults]) -> EvaluationResults:

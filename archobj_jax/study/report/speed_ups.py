@@ -1,12 +1,14 @@
 """How many fewer tokens an adapted model needs than one from scratch (the paper's figure 6)."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
 
 from archobj_jax.evaluation.statistics import CONFIDENCE
+from archobj_jax.study.graph import Stage
 from archobj_jax.study.report.evidence import Chain, Curve, Evidence
 
 PAPER = {"CD:FLM → ND:MLM": 3.3, "ND:MLM → CD:FLM": 1.6}
@@ -76,7 +78,7 @@ def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
         ]
         if not alike:
             continue
-        begun = sum(leg[2] for leg in adapted.any.legs if leg[0] == adapted.any.legs[0][0])
+        begun = begun_with(adapted.any)
         scratch = min(alike, key=lambda chain: abs(chain.any.pretraining_tokens - begun))
         reached, lacking = {}, {}
         for seed in sorted(set(scratch.stages) & set(adapted.stages)):
@@ -96,6 +98,13 @@ def speed_ups(evidence: Evidence) -> Iterator[SpeedUp]:
             assert tokens is not None  # at the last point, if not before
             reached[seed] = (tokens, tokens_to_reach(ours, loss))
         yield SpeedUp(adapted, scratch, reached, lacking)
+
+
+def begun_with(adapted: Stage) -> int:
+    """Tokens of a chain before its last pair, which goes on over the last legs of it."""
+    legs = adapted.legs
+    own = len(list(itertools.takewhile(lambda leg: leg[0] == legs[-1][0], reversed(legs))))
+    return sum(leg[2] for leg in legs[:-own])
 
 
 def tokens_to_reach(points: Sequence[tuple[float, float]] | Curve, loss: float) -> float | None:
