@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import archobj_jax
-from archobj_jax import gin_text, native_messages
+from archobj_jax import gin_text, interrupts, native_messages
 from archobj_jax.commands import COMMANDS, JOINING, Command, Option
 from archobj_jax.errors import MachineError, UserError, did_you_mean, told
 from archobj_jax.hosts import joining
@@ -52,7 +52,7 @@ directory, in --gin_search_paths and where archobj is installed."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; `arguments` are `sys.argv[1:]` if not given."""
-    with _reported() as status:
+    with interrupts.kept(), _reported() as status:
         _run(sys.argv[1:] if arguments is None else arguments)
     return status[-1]
 

@@ -1,5 +1,6 @@
 """Finds, before anything runs, what gin would only notice late or never."""
 
+import collections.abc
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -225,6 +226,12 @@ def _advice(value: Any, hint: Any) -> str:
         return " Write True or False."
     if hint is str:
         return " Put quotes within quotes: --gin.NAME='\"…\"'."
+    if typing.get_origin(hint) is collections.abc.Sequence and isinstance(value, (str, int)):
+        return f" A tuple of one has a comma: ({value!r},)."
+    if typing.get_origin(hint) is collections.abc.Mapping and isinstance(value, dict):
+        items = typing.get_args(hint)[1:]
+        found = (_advice(each, items[0]) for each in value.values() if not fits(each, items[0]))
+        return next(found, "")
     if typing.get_origin(hint) is typing.Literal:
         return did_you_mean(str(value), map(str, typing.get_args(hint)))
     return ""

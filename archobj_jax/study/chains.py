@@ -76,6 +76,9 @@ def _hint(pair: str, known: Sequence[str]) -> str:
     own = [each for each in known if each.startswith(f"{architecture}:")]
     if own and objective in {each.partition(":")[2] for each in known}:
         return f" Pairs of {architecture} are {', '.join(own)}."
+    swapped = [each for each in known if sorted(each) == sorted(pair)]
+    if swapped:
+        return f" Did you mean '{swapped[0]}'?"
     return did_you_mean(pair, known, count=1) or f" Pairs are {', '.join(known)}."
 
 

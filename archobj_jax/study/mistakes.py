@@ -104,5 +104,6 @@ def check_stacks(before: Leg, now: Leg, config: str, *, kind: str, where: str) -
     expected = _RULES["ED" if now.architecture == "ED" else "decoder"]
     raise UserError(
         f"{where}: {now.pair} has other parameters than {before.pair}, and no rules say where they "
-        f'come from. Bind them in Study.bindings["{kind}"]: INITIAL_CHECKPOINT_RULES={expected}.'
+        f'come from. Study.bindings["{kind}"] may bind them, as a text, for all stages of its kind '
+        f"(what needs none is then a study of its own): INITIAL_CHECKPOINT_RULES={expected}."
     )

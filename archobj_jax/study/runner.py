@@ -69,7 +69,7 @@ class Runner:
             busy = self._run_free(left, failed, blocked)
             if len(busy) == len(left):
                 if not waited:
-                    self.say(f"Others are at the {len(left)} stages left, or at what they need.")
+                    self.say(f"Others are at what is left ({len(left)}), or at what it needs.")
                 waited = True
                 time.sleep(self.look)
             left = busy

@@ -269,7 +269,7 @@ def test_another_stack_needs_rules_and_those_that_are_named_are_enough(chain, ki
         resolving, "_step", lambda model, data: models.append(model) or step(model, data)
     )
     resolving.recipe.cache_clear()
-    with pytest.raises(UserError, match=rf'in Study.bindings\["{kind}"\]: INITIAL_CHE') as error:
+    with pytest.raises(UserError, match=rf'Study.bindings\["{kind}"\] may bind') as error:
         fingerprints(chains=(chain,), evaluations=())
     source, target = map(resolving._infos, models)
     assert parameter_rules.origins(target, source, [])[1]

@@ -93,7 +93,10 @@ def data_sets(ranking: Ranking, name: str, title: str) -> Table:
             "prompts", "worst prompt", "best prompt",
         ),
         rows,
-        note=f"Accuracy in percent, over the prompts of a data set. {_INTERVALS}",
+        note=(
+            f"Accuracy in percent, over the prompts of a data set; of several seeds the mean of "
+            f"theirs, while each prompt is a mean over seeds. {_INTERVALS}"
+        ),
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ def stages(evidence: Evidence) -> Table:
         rows,
         note=(
             "As in the paper's Table 8. Budgets are met to the nearest whole step. Tokens are "
-            "positions read, padding included; losses of different objectives do not compare."
+            "positions read, padding included; losses of different objectives do not compare, nor "
+            "those after MTF of ED with others', whose rows hold other examples."
         ),
         anchors=anchors,
     )  # fmt: skip
@@ -95,8 +96,8 @@ def cost(evidence: Evidence) -> Table:
             "FLOPs are counted from the model, attention and cross-attention included, nothing "
             "that is computed again; an evaluation's are not counted. Seconds in steps leave out "
             "start, compilation, evaluation and saving; seconds in all leave out what kill -9 cut "
-            "off. This table alone holds times, so it alone "
-            "differs between two runs of a study."
+            "off: they are a lower bound. Of all tables only this one, which holds times, and that "
+            "of commands differ between two runs of a study."
         ),
     )  # fmt: skip
 
