@@ -160,7 +160,8 @@ def _reported() -> Iterator[list[int]]:
     status = [0]
     try:
         yield status
-        print(end="", flush=True)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         if not _silenced():
             raise
