@@ -51,8 +51,11 @@ def _matched(evidence: Evidence) -> str:
             group = groups.setdefault((stage.size, len(stage.legs)), {})
             rounding = stage.flops / stage.legs[-1][1] if "FLOPs" in stage.budgets[-1] else 0.0
             group[stage.pairs] = (stage.pretraining_tokens, operations, rounding)
-    compared = [tuple(zip(*group.values(), strict=True)) for group in groups.values() if group]
-    compared = [group for group in compared if group[0][1:]]  # of several pairs
+    compared = [
+        tuple(zip(*of_pairs.values(), strict=True))
+        for of_pairs in groups.values()
+        if len(of_pairs) > 1
+    ]
     if not compared:
         return ""
     tokens = all(alike(tokens) for tokens, _, _ in compared)
